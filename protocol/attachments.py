@@ -1,0 +1,212 @@
+"""Attachments: the lists that grow with the election, named on the record by hash, root and count (docs/protocol.md, section 3).
+
+A file is its rows, each `u16(length) || row`; the roll's rows are 36 bytes each without a length. A Merkle leaf is `leaf_hash(row)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from protocol import merkle
+from protocol.encoding import Reader, canonical_json, members, parse_json, u8, u16, u32, unhex
+from protocol.errors import Malformed
+from protocol.group import is_point
+
+ROLL_ROW = 36
+"""Bytes of a roll row: credential public key (32), unit (u32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """How a record names a file: SHA-256 of the file, RFC 9162 root over its rows, number of rows."""
+
+    sha256: bytes
+    root: bytes
+    count: int
+
+    def value(self) -> dict[str, Any]:
+        return {"count": self.count, "root": self.root.hex(), "sha256": self.sha256.hex()}
+
+    @staticmethod
+    def parse(value: Any, field: str) -> Attachment:
+        members(value, field, count=int, root=str, sha256=str)
+        if value["count"] < 0:
+            raise Malformed(f"{field}.count", "is negative")
+        return Attachment(
+            unhex(value["sha256"], 32, f"{field}.sha256"), unhex(value["root"], 32, f"{field}.root"), value["count"]
+        )
+
+
+def pack(rows: Iterable[bytes]) -> bytes:
+    """A file from its rows (each 0 … 65,535 bytes)."""
+    return b"".join(u16(len(row)) + row for row in rows)
+
+
+def unpack(data: bytes, field: str) -> list[bytes]:
+    reader, rows = Reader(data, field), []
+    while reader.left:
+        rows.append(reader.take(reader.integer(2, "length"), "row"))
+    return rows
+
+
+def describe(rows: list[bytes]) -> Attachment:
+    """The attachment of these rows."""
+    return Attachment(hashlib.sha256(pack(rows)).digest(), merkle.root(map(merkle.leaf_hash, rows)), len(rows))
+
+
+def open_rows(data: bytes, attachment: Attachment, field: str) -> list[bytes]:
+    """The rows of a file; raises Malformed unless hash, root and count are those of the record."""
+    if hashlib.sha256(data).digest() != attachment.sha256:
+        raise Malformed(field, "the file's SHA-256 is not the one on the record")
+    rows = unpack(data, field)
+    if describe(rows) != attachment:
+        raise Malformed(field, "the file's root or count is not the one on the record")
+    return rows
+
+
+# ---------------------------------------------------------------- units
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A node of the unit tree. Its number is its row position; `parent` is an earlier one, −1 for the root; `style` −1 where nobody votes."""
+
+    level: str
+    name: str
+    parent: int
+    style: int
+
+    def row(self) -> bytes:
+        return canonical_json({"level": self.level, "name": self.name, "parent": self.parent, "style": self.style})
+
+
+def parse_units(rows: list[bytes], styles: int) -> list[Unit]:
+    """The unit tree. Raises Malformed for an orphan, a second root, a style on an inner unit, none on a leaf."""
+    units: list[Unit] = []
+    for number, row in enumerate(rows):
+        field = f"units[{number}]"
+        value = members(parse_json(row, field), field, level=str, name=str, parent=int, style=int)
+        if (number == 0) != (value["parent"] == -1) or not -1 <= value["parent"] < number:
+            raise Malformed(f"{field}.parent", "must be an earlier unit (−1 for unit 0 alone)")
+        if not -1 <= value["style"] < styles:
+            raise Malformed(f"{field}.style", "is not a style of the manifest")
+        units.append(Unit(**value))
+    if not units:
+        raise Malformed("units", "needs at least one unit")
+    inner = {unit.parent for unit in units}
+    for number, unit in enumerate(units):
+        if (number in inner) == (unit.style >= 0):
+            raise Malformed(f"units[{number}].style", "leaf units have a style, inner units have −1")
+    return units
+
+
+# ---------------------------------------------------------------- stations
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A polling station: its number (row position), unit, officers' addresses (20 bytes each, at least two) and name."""
+
+    number: int
+    unit: int
+    officers: tuple[bytes, ...]
+    name: str
+
+    def row(self) -> bytes:
+        return u32(self.number) + u32(self.unit) + u8(len(self.officers)) + b"".join(self.officers) + self.name.encode()
+
+
+def parse_stations(rows: list[bytes], units: list[Unit]) -> list[Station]:
+    stations: list[Station] = []
+    for position, row in enumerate(rows):
+        field = f"stations[{position}]"
+        reader = Reader(row, field)
+        number, unit = reader.integer(4, "station"), reader.integer(4, "unit")
+        officers = tuple(reader.take(20, "officer") for _ in range(reader.integer(1, "officers")))
+        try:
+            name = reader.take(reader.left, "name").decode()
+        except UnicodeDecodeError as error:
+            raise Malformed(f"{field}.name", "not UTF-8") from error
+        if number != position:
+            raise Malformed(f"{field}.station", "must be the row position", 0)
+        if unit >= len(units) or units[unit].style < 0:
+            raise Malformed(f"{field}.unit", "must be a leaf unit", 4)
+        if len(set(officers)) != len(officers) or len(officers) < 2:
+            raise Malformed(f"{field}.officers", "needs at least two distinct officers", 8)
+        stations.append(Station(number, unit, officers, name))
+    return stations
+
+
+# ---------------------------------------------------------------- roll
+
+
+class Roll:
+    """The electoral roll as credentials: rows `public key (32) || u32(unit)`, 36 bytes, strictly ascending by (unit, key).
+
+    `data` holds the rows end to end; the roll index is the row's position. Rows added by roll changes follow in log order.
+    """
+
+    def __init__(self, data: bytes, unit_styles: list[int]) -> None:
+        if len(data) % ROLL_ROW:
+            raise Malformed("roll", f"its length is not a multiple of {ROLL_ROW}")
+        self.data = data
+        self.unit_styles = unit_styles
+
+    def __len__(self) -> int:
+        return len(self.data) // ROLL_ROW
+
+    def row(self, index: int) -> tuple[bytes, int]:
+        """(public key, unit) of a roll index."""
+        start = index * ROLL_ROW
+        return self.data[start : start + 32], int.from_bytes(self.data[start + 32 : start + 36], "big")
+
+    def rows(self) -> Iterator[bytes]:
+        for start in range(0, len(self.data), ROLL_ROW):
+            yield self.data[start : start + ROLL_ROW]
+
+    def style(self, unit: int) -> int:
+        """The style of a unit, −1 where nobody votes or there is no such unit."""
+        return self.unit_styles[unit] if unit < len(self.unit_styles) else -1
+
+    def extended(self, rows: list[tuple[bytes, int]]) -> Roll:
+        return Roll(self.data + b"".join(roll_row(key, unit) for key, unit in rows), self.unit_styles) if rows else self
+
+    def describe(self) -> Attachment:
+        return Attachment(
+            hashlib.sha256(self.data).digest(), merkle.root(merkle.leaf_hash(row) for row in self.rows()), len(self)
+        )
+
+    def unit_counts(self) -> list[tuple[int, int]]:
+        """(unit, rows) for every unit with rows, ascending."""
+        counts: dict[int, int] = {}
+        for row in self.rows():
+            unit = int.from_bytes(row[32:], "big")
+            counts[unit] = counts.get(unit, 0) + 1
+        return sorted(counts.items())
+
+    def check(self) -> None:
+        """Raises Malformed naming the first row that is out of order, repeated, no point, or in a unit where nobody votes."""
+        previous = b""
+        keys: set[bytes] = set()
+        for index, row in enumerate(self.rows()):
+            key, unit = row[:32], int.from_bytes(row[32:], "big")
+            if row[32:] + key <= previous:
+                raise Malformed(f"roll[{index}]", "rows are not strictly ascending by (unit, key)", index * ROLL_ROW)
+            if self.style(unit) < 0:
+                raise Malformed(f"roll[{index}].unit", "is not a unit where people vote", index * ROLL_ROW + 32)
+            if not is_point(key) or key in keys:
+                raise Malformed(f"roll[{index}].key", "is no point, or repeats a key", index * ROLL_ROW)
+            previous = row[32:] + key
+            keys.add(key)
+
+
+def roll_row(key: bytes, unit: int) -> bytes:
+    return key + u32(unit)
+
+
+def unit_counts_hash(counts: list[tuple[int, int]]) -> bytes:
+    """The `units` member of the roll record: SHA-256 of `u32(unit) || u32(rows)`, ascending."""
+    return hashlib.sha256(b"".join(u32(unit) + u32(rows) for unit, rows in counts)).digest()
