@@ -1,0 +1,1 @@
+"""How the public reads the record."""

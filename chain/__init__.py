@@ -1,0 +1,1 @@
+"""Nodes, deployment, reading and writing records, and evidence for them."""

@@ -1,0 +1,1 @@
+"""Sums from units to the nation."""

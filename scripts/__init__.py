@@ -1,0 +1,1 @@
+"""Demo, benchmarks, load and fault drivers."""
