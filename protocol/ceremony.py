@@ -44,6 +44,10 @@ class CeremonyVoid(BallotboardError):
         super().__init__(reason)
 
 
+class CeremonyIncomplete(CeremonyVoid):
+    """Not over yet: `culprits` are missing from the first round that lacks somebody, and nothing before it is wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a ceremony is about: election id (32 bytes), attempt, n trustees, threshold t."""
@@ -181,7 +185,7 @@ def check_ceremony(
     for number, bodies in enumerate((first, second, third), 1):
         absent = [j for j, body in enumerate(bodies, 1) if body is None]
         if number < 3 and absent:
-            raise CeremonyVoid(f"round {number} is missing from trustees {absent}", absent)
+            raise CeremonyIncomplete(f"round {number} is missing from trustees {absent}", absent)
     dealt = check_dealing(setting, first, second)  # type: ignore[arg-type]
     joint = _joint(setting, dealt)
     for j, body in enumerate(third, 1):
@@ -189,7 +193,7 @@ def check_ceremony(
             _check_round3(setting, j, body, joint, first, second, dealt)  # type: ignore[arg-type]
     absent = [j for j, body in enumerate(third, 1) if body is None]
     if absent:
-        raise CeremonyVoid(f"round 3 is missing from trustees {absent}", absent)
+        raise CeremonyIncomplete(f"round 3 is missing from trustees {absent}", absent)
     return joint
 
 

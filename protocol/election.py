@@ -11,20 +11,22 @@ raise BallotboardError at the first thing that is wrong; the verifier's checks l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from protocol import ballot, ceremony, counting, paper, tally
 from protocol.attachments import Roll, Station, Unit, open_rows, parse_stations, parse_units, unit_counts_hash
 from protocol.ballot import BallotContext, BallotRefused, Reason
 from protocol.encoding import canonical_json
 from protocol.engine import NOT_COUNTED, Engine, discrete_logs
-from protocol.errors import BallotboardError
+from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import Manifest
 from protocol.records import CheckIns, Entry, Kind, LogHead, RollChange, RollRecord, Settlement, StationHash
 
 RESULT_FORMAT = "ballotboard/result/v1"
+
+Parsed = TypeVar("Parsed")
 
 
 class MissingRecord(BallotboardError):
@@ -118,10 +120,7 @@ def ceremony_messages(manifest: Manifest, records: Sequence[LogRecord]) -> dict[
     """attempt → three lists (rounds) of n bodies (trustees), None where absent. Only a trustee's own first message of a round counts."""
     n = len(manifest.trustees)
     attempts: dict[int, list[list[bytes | None]]] = {}
-    for record in records:
-        if record.kind != Kind.CEREMONY:
-            continue
-        attempt, number, trustee = ceremony.read_message(_body(record))
+    for record, (attempt, number, trustee) in readable(records, Kind.CEREMONY, ceremony.read_message):
         if not 1 <= trustee <= n or manifest.trustees[trustee - 1] != record.entry.role:
             continue  # a message in another trustee's name says nothing
         rounds = attempts.setdefault(attempt, [[None] * n for _ in range(3)])
@@ -178,13 +177,13 @@ def counted_set(
     """The roll with its changes, and the counted set, of the records `before` the settlement (or so far)."""
     state = roll_state(election, before)
     facts = [ballot_fact(r, reasons.get(r.position, Reason.VALID)) for r in before if r.kind == Kind.BALLOT]
-    check_ins = [(r.position, CheckIns.parse(_body(r))) for r in before if r.kind == Kind.CHECK_IN]
+    check_ins = [(r.position, batch) for r, batch in readable(before, Kind.CHECK_IN, CheckIns.parse)]
     rules = election.manifest
     return state, counting.count(state, facts, check_ins, election.stations, rules.revote, rules.channel)
 
 
 def roll_state(election: OpenElection, records: Sequence[LogRecord]) -> counting.RollState:
-    changes = [(r.position, RollChange.parse(_body(r))) for r in records if r.kind == Kind.ROLL_CHANGE]
+    changes = [(r.position, change) for r, change in readable(records, Kind.ROLL_CHANGE, RollChange.parse)]
     return counting.apply_roll_changes(election.roll, changes)
 
 
@@ -313,14 +312,12 @@ def standing_results(
 ) -> tuple[dict[int, paper.StationResult], list[StationHash]]:
     """(station → revealed document of its highest revision, recorded but unrevealed hashes of highest revisions)."""
     last: dict[int, StationHash] = {}
-    documents: dict[bytes, paper.StationResult] = {}
-    for record in records:
-        if record.kind == Kind.STATION_HASH:
-            found = StationHash.parse(_body(record))
-            if found.station not in last or found.revision > last[found.station].revision:
-                last[found.station] = found
-        elif record.kind == Kind.STATION_RESULT:
-            documents[record.entry.body_hash] = paper.StationResult.parse(_body(record))
+    for _, found in readable(records, Kind.STATION_HASH, StationHash.parse):
+        if found.station not in last or found.revision > last[found.station].revision:
+            last[found.station] = found
+    documents = {
+        r.entry.body_hash: result for r, result in readable(records, Kind.STATION_RESULT, paper.StationResult.parse)
+    }
     standing = {station: documents[h.document] for station, h in sorted(last.items()) if h.document in documents}
     return standing, [h for _, h in sorted(last.items()) if h.document not in documents]
 
@@ -354,6 +351,20 @@ def result_body(settled: SettledElection, found: Tally, records: Sequence[LogRec
 
 def of_kind(records: Sequence[LogRecord], kind: Kind) -> list[LogRecord]:
     return [record for record in records if record.kind == kind]
+
+
+def readable(
+    records: Iterable[LogRecord], kind: Kind, parse: Callable[[bytes], Parsed]
+) -> Iterator[tuple[LogRecord, Parsed]]:
+    """The records of a kind with their parsed bodies. A body that is not of its kind's form is void: whoever may append could otherwise
+    stop the count with one line of junk. The verifier lists the void ones."""
+    for record in records:
+        if record.kind == kind:
+            try:
+                parsed = parse(_body(record))
+            except Malformed:
+                continue
+            yield record, parsed
 
 
 def only(records: Sequence[LogRecord], kind: Kind) -> LogRecord:

@@ -98,7 +98,9 @@ def partial_decryption(
     context: bytes, settlement_root: bytes, groups: Sequence[GroupSum], trustee: int, x: int
 ) -> list[bytes]:
     """The kind 10 bodies of a trustee with share x, in as many parts as they need."""
-    shares, parts, size = [], [], 0
+    shares: list[dict[str, Any]] = []
+    parts: list[list[dict[str, Any]]] = []
+    size = 0
     for group in groups:
         if not group.ballots:
             continue
