@@ -310,7 +310,10 @@ def valid_shares(
 def standing_results(
     election: OpenElection, records: Sequence[LogRecord]
 ) -> tuple[dict[int, paper.StationResult], list[StationHash]]:
-    """(station → revealed document of its highest revision, recorded but unrevealed hashes of highest revisions)."""
+    """(station → the document of its highest revision, hashes of highest revisions that have none to count).
+
+    A document that is not revealed, is another station's or revision's, or does not add up, is not counted: the station has to amend it.
+    """
     last: dict[int, StationHash] = {}
     for _, found in readable(records, Kind.STATION_HASH, StationHash.parse):
         if found.station not in last or found.revision > last[found.station].revision:
@@ -318,8 +321,17 @@ def standing_results(
     documents = {
         r.entry.body_hash: result for r, result in readable(records, Kind.STATION_RESULT, paper.StationResult.parse)
     }
-    standing = {station: documents[h.document] for station, h in sorted(last.items()) if h.document in documents}
-    return standing, [h for _, h in sorted(last.items()) if h.document not in documents]
+    standing: dict[int, paper.StationResult] = {}
+    missing: list[StationHash] = []
+    for station, found in sorted(last.items()):
+        result = documents.get(found.document)
+        if result is None or (result.station, result.revision) != (found.station, found.revision):
+            missing.append(found)
+        elif paper.arithmetic(result, election.manifest, election.stations, election.units):
+            missing.append(found)
+        else:
+            standing[station] = result
+    return standing, missing
 
 
 def result_body(settled: SettledElection, found: Tally, records: Sequence[LogRecord]) -> bytes:

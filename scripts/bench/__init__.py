@@ -10,7 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 
-def row(name: str, value: float | None, unit: str, baseline: str = "", baseline_value: float | None = None) -> dict[str, Any]:
+def row(
+    name: str, value: float | None, unit: str, baseline: str = "", baseline_value: float | None = None
+) -> dict[str, Any]:
     """A result row; the ratio is value / baseline_value where both are there."""
     ratio = value / baseline_value if value is not None and baseline_value else None
-    return {"name": name, "value": value, "unit": unit, "baseline": baseline, "baseline_value": baseline_value, "ratio": ratio}
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "baseline": baseline,
+        "baseline_value": baseline_value,
+        "ratio": ratio,
+    }

@@ -19,7 +19,9 @@ OUT = Path("build/bench")
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(scripts.bench.__path__) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(scripts.bench.__path__) if not module.name.startswith("_")
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -63,7 +65,9 @@ def main() -> int:
 
 def line(result: dict[str, Any]) -> str:
     value = "not measured" if result["value"] is None else f"{result['value']:,.6g}"
-    beside = f"  {result['ratio']:.3g} x {result['baseline']} ({result['baseline_value']:,.6g})" if result["ratio"] else ""
+    beside = (
+        f"  {result['ratio']:.3g} x {result['baseline']} ({result['baseline_value']:,.6g})" if result["ratio"] else ""
+    )
     return f"{result['name']:<34}{value:>14} {result['unit']}{beside}"
 
 
