@@ -36,6 +36,8 @@ VERSION = 1
 HEADER = 13
 """Bytes of `u8(version) || u32(roll index) || u64(seen)`."""
 SIGNATURE = 64
+MAX_BALLOT = 65_535
+"""Most bytes of a ballot: those of any record."""
 MASK = 2**128 - 1
 
 

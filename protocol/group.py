@@ -64,7 +64,9 @@ def parse_scalar(data: bytes, field: str, offset: int = -1) -> int:
 
 def is_point(data: bytes) -> bool:
     """True for the canonical encoding of a point other than the identity."""
-    return len(data) == 32 and data != IDENTITY and bool(rbcl.crypto_core_ristretto255_is_valid_point(data))
+    # libsodium ignores bit 255, which RFC 9496 (section 4.3.1) refuses: without this, every point would have two encodings.
+    canonical = len(data) == 32 and data[31] < 128 and data != IDENTITY
+    return canonical and bool(rbcl.crypto_core_ristretto255_is_valid_point(data))
 
 
 def parse_point(data: bytes, field: str, offset: int = -1) -> bytes:

@@ -207,6 +207,7 @@ class Manifest:
         styles = tuple(_style(item, len(contests), f"manifest.styles[{i}]") for i, item in enumerate(value["styles"]))
         if not styles:
             raise Malformed("manifest.styles", "needs at least one style")
+        _ballots_fit(contests, styles)
         roles = tuple(_role(item, f"manifest.roles[{i}]") for i, item in enumerate(value["roles"]))
         if len(roles) >= 65534 or len({role.address for role in roles}) != len(roles):
             raise Malformed("manifest.roles", "addresses must be distinct: one hand, one role")
@@ -253,6 +254,14 @@ def _style(value: Any, contests: int, field: str) -> tuple[int, ...]:
     if not ok or len(set(value)) != len(value):
         raise Malformed(field, "must list distinct contest indices, at least one")
     return tuple(value)
+
+
+def _ballots_fit(contests: tuple[Contest, ...], styles: tuple[tuple[int, ...], ...]) -> None:
+    from protocol.ballot import MAX_BALLOT, ballot_size  # which is about contests, so it imports this module
+
+    for number, style in enumerate(styles):
+        if ballot_size([contests[index] for index in style]) > MAX_BALLOT:
+            raise Malformed(f"manifest.styles[{number}]", f"its ballot is longer than {MAX_BALLOT} bytes: split the contests")
 
 
 def _role(value: Any, field: str) -> Role:

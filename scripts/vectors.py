@@ -31,6 +31,8 @@ NOT_POINTS = {
     "negative x*y": "3eb858e78f5a7254d8c9731174a94f76755fd3941c0ac93735c07ba14579630e",
     "s = -1": "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     "identity": "00" * 32,
+    # 12345·G with bit 255 set, which libsodium ignores.
+    "bit 255 set": (int.from_bytes(group.base(12345), "little") | 1 << 255).to_bytes(32, "little").hex(),
 }
 
 

@@ -102,6 +102,15 @@ def test_a_manifest_that_contradicts_itself_is_refused(path, value):
         Manifest.build(edited(path, value))
 
 
+def test_a_style_whose_ballot_is_too_long_is_refused():
+    options = [str(i) for i in range(100)]
+    contests = [{"id": str(i), "title": "", "rule": "one-of-k", "limit": 0, "options": options} for i in range(4)]
+    value = manifest_value() | {"contests": contests, "styles": [[0, 1, 2], [0]]}
+    Manifest.build(value)
+    with pytest.raises(Malformed, match=r"styles\[0\].*65535"):
+        Manifest.build(value | {"styles": [[0, 1, 2, 3], [0]]})
+
+
 def test_a_manifest_with_one_byte_changed_has_another_id_or_is_refused():
     other = Manifest.parse(MANIFEST.body.replace(b'"Test"', b'"Tesu"'))
     assert other.election_id != MANIFEST.election_id

@@ -29,6 +29,12 @@ def test_every_invalid_encoding_of_rfc_9496_is_refused(rfc9496):
     assert seen > 10
 
 
+def test_a_point_with_bit_255_set_is_refused_where_libsodium_accepts_it():
+    point = group.base(12345)
+    assert group.is_point(point)
+    assert not group.is_point(point[:31] + bytes([point[31] | 0x80]))
+
+
 def test_the_identity_is_refused_as_a_sent_point_but_is_a_sum():
     with pytest.raises(Malformed, match="identity"):
         group.parse_point(group.IDENTITY, "point")
