@@ -91,7 +91,7 @@ def passphrase(file: Path | None, confirm: bool = False) -> str:
 
 def note(text: str) -> None:
     """A line for the person at the terminal, on standard error."""
-    screen.print(text)
+    screen.print(text, markup=False, soft_wrap=True)
 
 
 def emit(value: Any) -> None:

@@ -58,7 +58,8 @@ class ElectionLog:
         if last <= self.block:
             return []
         before = len(self.records)
-        for batch in self.reader.batches(max(self.block + 1, self.creation.block_number), last):
+        # All of it before any of it: a node that fails half-way leaves the log as it was, to be read again.
+        for batch in list(self.reader.batches(max(self.block + 1, self.creation.block_number), last, position=before)):
             self._add(batch)
         self.block = last
         return self.records[before:]
@@ -75,7 +76,9 @@ class ElectionLog:
         leaves = engine.leaf_hashes([record.entry.encode() for record in batch.records])
         self._frontier.extend(leaves)
         if self._frontier.root() != batch.root:
-            raise ChainError(f"the root emitted after position {batch.size - 1} is not that of the records; use another node")
+            raise ChainError(
+                f"the root emitted after position {batch.size - 1} is not that of the records; use another node"
+            )
         self.records += batch.records
         self.leaves += leaves
         self.places.append((batch.first, batch.block_number, batch.block_hash))
