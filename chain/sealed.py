@@ -73,4 +73,3 @@ def open_box(header: bytes, passphrase: str, name: str) -> SecretBox:
     salt = bytes.fromhex(value["salt"])
     stretched = argon2id.kdf(SecretBox.KEY_SIZE, passphrase.encode(), salt, value["operations"], value["memory"])
     return SecretBox(H("sealed-file", header, stretched)[: SecretBox.KEY_SIZE])
-

@@ -11,6 +11,7 @@ raise BallotboardError at the first thing that is wrong; the verifier's checks l
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,6 +26,9 @@ from protocol.manifest import Manifest
 from protocol.records import CheckIns, Entry, Kind, LogHead, RollChange, RollRecord, Settlement, StationHash
 
 RESULT_FORMAT = "ballotboard/result/v1"
+
+EMPTY_FILE = hashlib.sha256(b"").digest()
+"""The name of a list without rows (an election without stations): there is nothing to publish, so it is never missing."""
 
 Parsed = TypeVar("Parsed")
 
@@ -325,9 +329,11 @@ def standing_results(
     missing: list[StationHash] = []
     for station, found in sorted(last.items()):
         result = documents.get(found.document)
-        if result is None or (result.station, result.revision) != (found.station, found.revision):
-            missing.append(found)
-        elif paper.arithmetic(result, election.manifest, election.stations, election.units):
+        if (
+            result is None
+            or (result.station, result.revision) != (found.station, found.revision)
+            or paper.arithmetic(result, election.manifest, election.stations, election.units)
+        ):
             missing.append(found)
         else:
             standing[station] = result
@@ -401,6 +407,8 @@ def _body(record: LogRecord) -> bytes:
 
 
 def _file(attachments: Mapping[bytes, bytes], sha256: bytes, name: str) -> bytes:
+    if sha256 == EMPTY_FILE:
+        return b""
     if sha256 not in attachments:
         raise MissingAttachment(f"the attachment {name} ({sha256.hex()}) is not on the chain and no mirror was given")
     return attachments[sha256]

@@ -6,6 +6,7 @@ Every decoder refuses what does not re-encode to itself, so one value has one en
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from protocol.errors import Malformed
@@ -57,14 +58,16 @@ def canonical_json(value: Any) -> bytes:
 
 def parse_json(body: bytes, field: str = "json") -> Any:
     """The value of canonical JSON; raises Malformed if `body` does not re-encode to itself."""
+    if (
+        _nesting(body) > MAX_DEPTH + 1
+    ):  # before the parser sees it: json's own limit is the interpreter's, which may be too high for the stack
+        raise Malformed(field, "nested too deeply")
     try:
         value = json.loads(body.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float, parse_int=_integer)
     except UnicodeDecodeError as error:
         raise Malformed(field, "not UTF-8", error.start) from error
     except json.JSONDecodeError as error:
         raise Malformed(field, f"not JSON: {error.msg}", error.pos) from error
-    except RecursionError as error:
-        raise Malformed(field, "nested too deeply") from error
     if canonical_json(value) != body:
         raise Malformed(field, "not canonical JSON (RFC 8785): it does not re-encode to itself")
     return value
@@ -124,6 +127,15 @@ def _integer(text: str) -> int:
     if len(text) > 17:
         raise Malformed("json", "an integer is outside ±(2^53 − 1)")
     return int(text)
+
+
+def _nesting(body: bytes) -> int:
+    """How deep brackets nest outside strings; no less than what json would descend."""
+    deepest = depth = 0
+    for bracket in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*+"', b"", body, flags=re.DOTALL)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _check(value: Any, field: str, depth: int) -> None:

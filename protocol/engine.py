@@ -19,7 +19,7 @@ from protocol.records import pack_bodies, unpack_bodies
 try:
     import ballotboard_native as native
 except ImportError:
-    native = None
+    native = None  # type: ignore[assignment]
     warnings.warn(
         "ballotboard-native is not installed: the Python reference runs, about a hundred times slower (see native/README.md)",
         stacklevel=1,

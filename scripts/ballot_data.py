@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from protocol.errors import BallotboardError
@@ -49,6 +50,9 @@ def burlington() -> BallotData:
     value = json.loads((Path(__file__).parent / "data" / "burlington_2009.json").read_text())
     options = tuple(value["totals"])
     votes = [(0, place) for place, name in enumerate(options) for _ in range(value["totals"][name])]
+    Random(2009).shuffle(
+        votes
+    )  # totals have no order: this one is the same in every run, and a part of it is a fair sample
     return BallotData(value["name"], value["source"], options, (value["unit"],), tuple(votes))
 
 
