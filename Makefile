@@ -71,8 +71,9 @@ test-fast: setup
 
 ## soak: the tests that run for minutes to hours
 .PHONY: soak
-soak: setup
+soak: setup setup-ape
 	$(PY) -m pytest -m soak
+	BALLOTBOARD_CONTRACT_EXAMPLES=2000 .venv-ape/bin/ape test tests/contracts/test_properties.py
 
 ## bench: every benchmark, or one: make bench ONLY=crypto
 .PHONY: bench

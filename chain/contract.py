@@ -158,6 +158,9 @@ _WORDS: dict[str, Callable[..., str]] = {
     "WrongRole": lambda signer, kind: (
         f"{signer} may not append {_kind(kind)}, or signed an old number: sign again, with the account of the right role"
     ),
+    "NotDirect": lambda: (
+        "ballots are taken from a plain account that sends its transaction straight to the board: use no contract, and no account with delegated code"
+    ),
     "WrongSequence": lambda expected: f"send number {expected} next; what came before it has landed",
     "WrongNumber": lambda expected: f"the station's next batch or revision is {expected}",
     "BadSignature": lambda: "sign again: a signature is malformed, missing, repeated or one too many",
