@@ -261,7 +261,9 @@ def _ballots_fit(contests: tuple[Contest, ...], styles: tuple[tuple[int, ...], .
 
     for number, style in enumerate(styles):
         if ballot_size([contests[index] for index in style]) > MAX_BALLOT:
-            raise Malformed(f"manifest.styles[{number}]", f"its ballot is longer than {MAX_BALLOT} bytes: split the contests")
+            raise Malformed(
+                f"manifest.styles[{number}]", f"its ballot is longer than {MAX_BALLOT} bytes: split the contests"
+            )
 
 
 def _role(value: Any, field: str) -> Role:

@@ -90,7 +90,9 @@ def arithmetic(
         return [f"station {result.station} does not exist"]
     wrong = []
     if result.practice != manifest.practice:  # or a station could excuse itself from its check-ins
-        wrong.append(f"practice is {str(result.practice).lower()}, and in the manifest {str(manifest.practice).lower()}")
+        wrong.append(
+            f"practice is {str(result.practice).lower()}, and in the manifest {str(manifest.practice).lower()}"
+        )
     numbers = [result.issued, result.counted, result.spoiled, result.unreturned]
     numbers += [n for c in result.contests for n in (*c.counts, c.blank, c.invalid)]
     if min(numbers) < 0:

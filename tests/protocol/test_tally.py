@@ -93,7 +93,8 @@ def test_a_partial_decryption_that_is_wrong_in_one_thing_is_refused(wrong):
     values = parse_partial(partial_decryption(CONTEXT, ROOT, [sums], 1, share)[0]).shares[0, 0]
     values = {"option order": [values[1], values[0], values[2]], "count": values[:2]}.get(wrong, values)
     if wrong == "proof":
-        values = [(values[0][0], values[0][1][:-1] + b"\x00"), *values[1:]]
+        d, proof = values[0]
+        values = [(d, proof[:64] + bytes([proof[64] ^ 1]) + proof[65:]), *values[1:]]
     checked = GroupSum(0, 1, (3,), 20, sums.sums) if wrong == "group" else sums
     root = b"\x06" * 32 if wrong == "settlement" else ROOT
     trustee = 2 if wrong == "trustee" else 1

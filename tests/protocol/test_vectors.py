@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from protocol import ballot, engine, group, merkle, proofs, tally
+from protocol import ballot, ceremony, engine, group, merkle, proofs, tally
 from protocol.attachments import Roll
 from protocol.ballot import BallotContext, Reason
+from protocol.counting import CountedRow, Status
 from protocol.manifest import Contest, Rule
 from scripts import vectors
 
@@ -32,12 +33,21 @@ def test_the_vectors_in_the_tree_are_those_that_the_reference_makes(name):
     assert (FILES / f"{name}.json").read_text() == vectors.text(name)
 
 
+def test_the_worked_examples_of_the_specification_are_those_that_the_reference_makes():
+    specification = vectors.SPECIFICATION.read_text()
+    assert specification.endswith(vectors.EXAMPLES + vectors.examples())
+
+
 def test_every_reason_that_needs_no_position_has_a_vector():
     assert set(EXPECTED) == set(Reason) - {Reason.SEEN_TOO_HIGH}
 
 
 def test_the_reference_gives_the_expected_reason_of_every_ballot():
-    wrong = [c["name"] for c, body, reason in zip(CASES, BODIES, EXPECTED, strict=True) if ballot.verify(ELECTION, ROLL, body) != reason]
+    wrong = [
+        c["name"]
+        for c, body, reason in zip(CASES, BODIES, EXPECTED, strict=True)
+        if ballot.verify(ELECTION, ROLL, body) != reason
+    ]
     assert not wrong
 
 
@@ -63,7 +73,9 @@ def test_the_native_engine_makes_the_bytes_of_the_valid_vectors(native):
     for case in CASES:
         if "seed" in case:
             style = case["style"]
-            request = engine.CreateRequest(style, case["seen"], style, style, secret, bytes.fromhex(case["seed"]), case["choices"])
+            request = engine.CreateRequest(
+                style, case["seen"], style, style, secret, bytes.fromhex(case["seed"]), case["choices"]
+            )
             assert native.create([request])[0].hex() == case["body"]
 
 
@@ -74,12 +86,18 @@ def test_changed_proofs_of_the_vectors_are_refused():
     known = PRIMITIVES["knowledge"]
     statement, public = bytes.fromhex(known["statement"]), bytes.fromhex(known["public"])
     assert proofs.verify_knowledge(known["name"], statement, public, bytes.fromhex(known["proof"]))
-    assert not any(proofs.verify_knowledge(known["name"], statement, public, bytes.fromhex(wrong)) for wrong in known["wrong"])
+    assert not any(
+        proofs.verify_knowledge(known["name"], statement, public, bytes.fromhex(wrong)) for wrong in known["wrong"]
+    )
     equal = PRIMITIVES["equality"]
     points = [bytes.fromhex(equal[name]) for name in ("public", "other", "image")]
     assert proofs.verify_equality(equal["name"], statement, *points, bytes.fromhex(equal["proof"]))
-    assert not any(proofs.verify_equality(equal["name"], statement, *points, bytes.fromhex(wrong)) for wrong in equal["wrong"])
-    assert not proofs.verify_equality(equal["name"], statement, points[0], points[1], group.base(3), bytes.fromhex(equal["proof"]))
+    assert not any(
+        proofs.verify_equality(equal["name"], statement, *points, bytes.fromhex(wrong)) for wrong in equal["wrong"]
+    )
+    assert not proofs.verify_equality(
+        equal["name"], statement, points[0], points[1], group.base(3), bytes.fromhex(equal["proof"])
+    )
 
 
 def test_merkle_proofs_of_the_vectors_lead_to_their_roots():
@@ -91,6 +109,30 @@ def test_merkle_proofs_of_the_vectors_lead_to_their_roots():
         assert merkle.verify_consistency(size, roots[size], 7, roots[7], [bytes.fromhex(x) for x in proof])
 
 
+def test_each_case_of_the_ceremony_vector_blames_whom_it_says():
+    case = json.loads((FILES / "ceremony.json").read_text())
+    setting = ceremony.Setting(bytes.fromhex(case["election"]), case["attempt"], case["n"], case["t"])
+    rounds = [[body.encode() for body in bodies] for bodies in case["rounds"]]
+    joint = ceremony.check_ceremony(setting, *rounds)
+    assert (joint.key.hex(), [key.hex() for key in joint.share_keys]) == (case["key"], case["share_keys"])
+    assert [group.base(int.from_bytes(bytes.fromhex(x), "little")).hex() for x in case["shares"]] == case["share_keys"]
+    for wrong in case["cases"]:
+        changed = [list(bodies) for bodies in rounds]
+        for message in wrong["messages"]:
+            body = message["body"]
+            changed[message["round"] - 1][message["trustee"] - 1] = None if body is None else body.encode()
+        with pytest.raises(ceremony.CeremonyVoid) as void:
+            ceremony.check_ceremony(setting, *changed)
+        assert list(void.value.culprits) == wrong["culprits"] != [], wrong["name"]
+
+
+def test_the_counting_vector_has_every_fate_of_a_ballot():
+    cases = json.loads((FILES / "counting.json").read_text())["cases"]
+    rows = [[CountedRow.parse(bytes.fromhex(row)) for row in case["rows"]] for case in cases]
+    assert {row.status for case in rows for row in case} == set(Status)
+    assert len({case["root"] for case in cases}) == 4
+
+
 def test_the_decryption_vector_gives_its_totals_with_any_two_trustees():
     case = json.loads((FILES / "decryption.json").read_text())
     sums = tuple(ballot.Ciphertext(bytes.fromhex(a), bytes.fromhex(b)) for a, b in case["sums"])
@@ -99,7 +141,14 @@ def test_the_decryption_vector_gives_its_totals_with_any_two_trustees():
     shares = {}
     for j, (body, key) in enumerate(zip(case["partials"], case["share_keys"], strict=True), 1):
         values = tally.parse_partial(body.encode()).shares[1, 4]
-        assert tally.verify_partial(bytes.fromhex(case["context"]), bytes.fromhex(case["settlement_root"]), sum_group, j, bytes.fromhex(key), values)
+        assert tally.verify_partial(
+            bytes.fromhex(case["context"]),
+            bytes.fromhex(case["settlement_root"]),
+            sum_group,
+            j,
+            bytes.fromhex(key),
+            values,
+        )
         shares[j] = [d for d, _ in values]
     for left_out in shares:
         quorum = {j: d for j, d in shares.items() if j != left_out}
