@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,6 +93,11 @@ def passphrase(file: Path | None, confirm: bool = False) -> str:
 def note(text: str) -> None:
     """A line for the person at the terminal, on standard error."""
     screen.print(text, markup=False, soft_wrap=True)
+
+
+def print_time(seconds: int) -> str:
+    """A time of the chain in this machine's zone, for people."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def emit(value: Any) -> None:

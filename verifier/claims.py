@@ -1,0 +1,48 @@
+"""What a verifier is given: claims. A source reads them from somewhere and vouches for nothing.
+
+`NodeSource` (verifier/node.py) reads a node; an archive reader joins by offering the same one method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from protocol.election import LogRecord
+from protocol.records import LogHead
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, of how many)."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A progress that says nothing."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Everything that a source says about one board. Nothing in it is checked.
+
+    `creation` is the input of the transaction that created the contract, `runtime_code` the code at its address (both empty
+    if the source has none), `roots` the (log size, root) of every event in order, `head` what the contract says itself,
+    `attachments` files by the SHA-256 under which they were found, `blocks` (number, hash) of each record's block.
+    """
+
+    chain_id: int
+    contract: bytes
+    creation: bytes
+    runtime_code: bytes
+    records: list[LogRecord]
+    roots: list[tuple[int, bytes]]
+    head: LogHead
+    attachments: dict[bytes, bytes] = field(default_factory=dict)
+    blocks: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """Where claims come from."""
+
+    def read(self, progress: Progress = silent) -> Claims:
+        """Everything about the board. Raises BallotboardError when it cannot be read: the verifier could not run."""
+        ...

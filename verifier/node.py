@@ -1,0 +1,34 @@
+"""Claims from a node. The node is believed in nothing: what it says twice is compared (chain.reader), the rest is for the checks."""
+
+from __future__ import annotations
+
+from chain.errors import ChainError
+from chain.reader import Reader
+from chain.rpc import call, connect, readable_head
+from verifier.claims import Claims, Progress, silent
+
+
+class NodeSource:
+    """The board at `contract` (0x and 40 hex digits) on the node at `rpc`."""
+
+    def __init__(self, rpc: str, contract: str) -> None:
+        self.rpc, self.contract = rpc, contract
+
+    def read(self, progress: Progress = silent) -> Claims:
+        """Everything up to the head that cannot change. Raises NodeUnreachable, and ChainError where the node contradicts itself."""
+        reader = Reader(connect(self.rpc), self.contract)
+        creation, last = reader.creation(), readable_head(reader.web3)
+        head = reader.board.head(at=last)
+        records, roots, blocks = [], [], []
+        for batch in reader.batches(creation.block_number, last, position=0):
+            records += batch.records
+            roots.append((batch.size, batch.root))
+            blocks += [(batch.block_number, batch.block_hash)] * len(batch.records)
+            progress("records read", len(records), head.size)
+        if len(records) < head.size:
+            raise ChainError(f"the node gives {len(records)} of {head.size} records; use another node")
+        return Claims(
+            chain_id=int(call(reader.web3, "eth_chainId"), 16), contract=reader.address, creation=creation.input,
+            runtime_code=reader.runtime_code(), records=records, roots=roots, head=head,
+            attachments=reader.attachments(), blocks=blocks,
+        )  # fmt: skip
