@@ -1,0 +1,202 @@
+"""`ballotboard relayer`: make its keys, run it, look at it, empty it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from chain import console
+from chain.console import BoardOption, ContractOption, JsonOption, PassphraseOption, RpcOption, emit, note
+from chain.rpc import connect
+from protocol.errors import BallotboardError
+from relayer import config, keys
+from relayer.outbox import Outbox, State
+from relayer.service import OUTBOX_FILE, Relayer, lock, running, serve
+
+SETTINGS_FILE = "relayer.toml"
+
+app = typer.Typer(
+    no_args_is_help=True, help="Take ballots in, promise them, and get them onto the chain.", rich_markup_mode=None
+)
+
+FolderOption = Annotated[Path, typer.Option("--dir", help="The relayer's folder, from `relayer init`.")]
+
+
+@app.command()
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder for keys, settings and outbox; made if need be.")
+    ],
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a relayer's keys and settings file; prints what the manifest needs.
+
+    Example: ballotboard relayer init relayer-1
+    """
+    address, key = keys.create(folder, console.passphrase(passphrase_file, confirm=True))
+    (folder / SETTINGS_FILE).write_text(config.example())
+    if as_json:
+        emit({"address": address, "key": key.hex()})
+    else:
+        typer.echo(f"address  {address}\nkey      {key.hex()}")
+        note(f"give both to the authority for the manifest; settings are in {folder / SETTINGS_FILE}")
+
+
+@app.command()
+def run(
+    folder: FolderOption,
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on, instead of the settings'.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port, instead of the settings'; 0 takes a free one.")] = None,
+    passphrase_file: PassphraseOption = None,
+) -> None:
+    """Run a relayer. When it answers it prints one line of JSON with its URL. SIGTERM refuses new ballots and ends when all are final; ^C ends at once; neither loses any.
+
+    Example: ballotboard relayer run --dir relayer-1 --board board.json
+    """
+    _log_to_stderr()
+    found = console.connection(board, rpc, contract)
+    settings = _settings(folder, host, port)
+    account, key = keys.load(folder, console.passphrase(passphrase_file))
+    with lock(folder) as write_url:
+        relayer = Relayer(
+            connect(found.rpc), found.contract_bytes, account, key, settings, Outbox(_database(folder, settings))
+        )
+        if found.election and found.election != relayer.identity.election.hex():
+            raise BallotboardError(f"the board is of election {relayer.identity.election.hex()}, not {found.election}")
+        from relayer.app import create_app  # FastAPI is a second's import that no other command needs
+
+        def ready(url: str) -> None:
+            write_url(url)
+            emit({"ready": True, "url": url, "relayer": relayer.identity.role, "pid": os.getpid()})
+            sys.stdout.flush()
+
+        serve(relayer, create_app(relayer), ready)
+
+
+@app.command()
+def status(folder: FolderOption, as_json: JsonOption = False) -> None:
+    """What a relayer's outbox holds, and what the relayer says of itself if it runs.
+
+    Example: ballotboard relayer status --dir relayer-1
+    """
+    process = running(folder)
+    if process and process["url"]:
+        value = {"running": True, **_get(process["url"] + "/v1/status")}
+    else:
+        outbox = _outbox(folder)
+        value = {
+            "running": False,
+            "queue": outbox.depth,
+            "ballots": {state.text: outbox.counts[state] for state in State},
+        }
+    if as_json:
+        emit(value)
+    else:
+        for name, item in value.items():
+            typer.echo(f"{name.replace('_', ' '):<18} {json.dumps(item) if isinstance(item, dict) else item}")
+
+
+@app.command()
+def drain(folder: FolderOption) -> None:
+    """Tell the running relayer to take no more ballots, get the promised ones into the log, and end; waits for that.
+
+    Example: ballotboard relayer drain --dir relayer-1
+    """
+    process = running(folder)
+    if process is None:
+        left = _outbox(folder).depth
+        note(
+            f"no relayer runs in {folder}; {left} promised ballots are not final"
+            + (": start it once more" if left else "")
+        )
+        raise typer.Exit(1 if left else 0)
+    os.kill(process["pid"], signal.SIGTERM)
+    with console.progress("draining", None) as advance:
+        while running(folder):
+            advance(0)
+            time.sleep(0.2)
+    if left := _outbox(folder).depth:
+        raise BallotboardError(f"the relayer has ended with {left} ballots that are not final: start it again")
+    note("drained: every promised ballot is final")
+
+
+@app.command("dead-letters")
+def dead_letters(
+    folder: FolderOption,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Put them back into the queue (only while the relayer is stopped).")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ballots that were promised and could not be appended: broken promises, each with its reason.
+
+    Example: ballotboard relayer dead-letters --dir relayer-1
+    """
+    if retry:
+        with lock(folder):
+            note(f"{_outbox(folder).revive()} ballots wait again")
+        return
+    found = [
+        {"ballot": s.hash.hex(), "roll_index": s.roll_index, "by": s.by, "reason": s.reason}
+        for s in _outbox(folder).dead()
+    ]
+    if as_json:
+        emit({"dead_letters": found})
+    else:
+        for item in found:
+            typer.echo(f"{item['ballot']}  promised by {item['by']}  {item['reason']}")
+        note(f"{len(found)} dead letters")
+
+
+def _settings(folder: Path, host: str | None, port: int | None) -> config.Settings:
+    path = folder / SETTINGS_FILE
+    settings = config.load(path if path.exists() else None)
+    given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    return replace(settings, **given)
+
+
+def _database(folder: Path, settings: config.Settings) -> str:
+    return settings.database or f"sqlite:///{folder / OUTBOX_FILE}"
+
+
+def _outbox(folder: Path) -> Outbox:
+    settings = _settings(folder, None, None)
+    if not settings.database and not (folder / OUTBOX_FILE).exists():
+        raise BallotboardError(f"{folder} holds no outbox: no relayer has run there")
+    return Outbox(_database(folder, settings))
+
+
+def _get(url: str) -> dict[str, Any]:
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=5).json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise BallotboardError(f"the relayer does not answer at {url}: {error}") from error
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,274 @@
+"""A real election on a real anvil, opened and ready for ballots, made with chain/ and protocol/ alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from nacl.signing import SigningKey
+from web3 import Web3
+
+from chain.anvil import Anvil
+from chain.console import PASSPHRASE_VARIABLE, Connection
+from chain.contract import artifact
+from chain.deploy import constructor_arguments, deploy
+from chain.log import read_log
+from chain.rpc import block, checksummed
+from chain.sealed import LIGHT
+from chain.writer import Writer
+from protocol import ceremony
+from protocol.attachments import Attachment, Roll, Station, Unit, describe, pack, roll_row, unit_counts_hash
+from protocol.credential import new_code, print_code, secret_key
+from protocol.election import OpenElection
+from protocol.engine import CreateRequest
+from protocol.group import base
+from protocol.manifest import Manifest
+from protocol.records import Kind, RollRecord
+from relayer import keys
+from relayer.config import PREFIX, Settings
+from relayer.outbox import Outbox
+from relayer.service import Relayer
+
+CONTESTS = [
+    {"id": "mayor", "title": "Mayor", "rule": "one-of-k", "limit": 0, "options": ["Ada", "Ben", "blank"]},
+    {"id": "council", "title": "Council", "rule": "up-to-L", "limit": 2, "options": ["Red", "Green", "Blue"]},
+    {"id": "parks", "title": "Which parks?", "rule": "approval", "limit": 0, "options": ["North", "South"]},
+]
+STYLES = [[0], [0, 1, 2]]
+UNITS = [Unit("city", "Testville", -1, -1), Unit("ward", "West", 0, 0), Unit("ward", "East", 0, 1)]
+PASSPHRASE = "correct horse"
+
+
+@dataclass
+class Voter:
+    """A voter's card and row. `code` is the printed one."""
+
+    code: str
+    secret: int
+    unit: int
+    row: int = -1
+
+
+@dataclass
+class World:
+    """An election: its chain, board, hands and voters (in order of their cards, not of the roll)."""
+
+    web3: Web3
+    url: str
+    manifest: Manifest
+    contract: bytes
+    accounts: dict[str, LocalAccount]
+    promise_keys: dict[str, SigningKey]
+    voters: list[Voter]
+    election: OpenElection | None = None
+    writer: Writer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.web3, self.contract, self.accounts["authority"])
+
+    def ballots(
+        self, voters: Sequence[Voter], choices: Sequence[Sequence[int]] | None = None, seen: int = 1
+    ) -> list[bytes]:
+        """A fresh ballot of each voter; the default is the first option of every contest."""
+        assert self.election
+        requests = []
+        for voter in voters:
+            style = UNITS[voter.unit].style
+            wanted = choices or [[int(i == 0) for i in range(c.k)] for c in self.election.styles[style]]
+            requests.append(
+                CreateRequest(voter.row, seen, voter.unit, style, voter.secret, secrets.token_bytes(32), wanted)
+            )
+        return self.election.engine.create(requests)
+
+    def connection(self, path: Path, relayers: Sequence[str] = ()) -> Path:
+        Connection(self.url, checksummed(self.contract), self.manifest.election_id.hex(), list(relayers)).save(path)
+        return path
+
+    def relayer_folder(self, path: Path, name: str = "relayer-1") -> Path:
+        """A folder as `relayer init` leaves it, with this relayer's keys; stretching the passphrase costs as little as a file may ask for."""
+        path.mkdir(mode=0o700)
+        header = keys.new_header(keys.FORMAT, LIGHT)
+        box = keys.open_box(header, PASSPHRASE, "key")
+        (path / keys.PROMISE_FILE).write_bytes(header + box.encrypt(self.promise_keys[name].encode()))
+        keystore = Account.encrypt(self.accounts[name].key, PASSPHRASE, kdf="pbkdf2", iterations=2)
+        (path / keys.ACCOUNT_FILE).write_text(json.dumps(keystore))
+        return path
+
+    def log_ballots(self) -> list[bytes]:
+        """Bodies of the ballots in the log, in order."""
+        return [r.body or b"" for r in read_log(self.web3, self.contract).records if r.kind == Kind.BALLOT]
+
+
+def build(chain: Anvil, voters: int = 4, opened: bool = True, close_in: int = 3600, grace: int = 600) -> World:
+    """An election with `voters` in each of its two wards, one trustee, two relayers; `close_in` seconds of chain time until it closes."""
+    web3 = chain.web3
+    names = ["authority", "registrar", "cosigner", "trustee", "relayer-1", "relayer-2"]
+    accounts = {name: Account.create() for name in names}
+    promise_keys = {name: SigningKey.generate() for name in ("relayer-1", "relayer-2")}
+    chain.fund(account.address for account in accounts.values())
+    now = int(block(web3, "pending")["timestamp"], 16)
+    unit_rows = [unit.row() for unit in UNITS]
+    station_rows = [Station(0, 1, (b"\x01" * 20, b"\x02" * 20), "School").row()]
+    manifest = Manifest.build(
+        {
+            "format": "ballotboard/manifest/v1", "name": "Test", "practice": True, "language": "en",
+            "chain": {"id": chain.chain_id, "engine": "anvil", "code_hash": artifact().code_hash.hex(), "validators": []},
+            "contests": CONTESTS, "styles": STYLES,
+            "units": describe(unit_rows).value(), "stations": describe(station_rows).value(),
+            "roles": [
+                {
+                    "kind": name.partition("-")[0], "name": name, "address": account.address[2:].lower(),
+                    "key": promise_keys[name].verify_key.encode().hex() if name in promise_keys else "",
+                }
+                for name, account in accounts.items()
+            ],
+            "thresholds": {"trustees": 1, "verifiers": 0, "data_holders": 0},
+            "windows": {
+                "open_not_before": now - 60, "close": now + close_in, "close_not_after": now + close_in + 3600,
+                "append_grace": grace, "count_not_before": now, "reveal_not_before": now + close_in,
+                "settle_not_before": now + close_in + 3600 + grace, "decrypt_not_before": now + close_in + 3600 + grace,
+            },
+            "rules": {
+                "revote": "last", "channel": "paper-precedence", "minimum_ballots": 1, "decrypt_level": 0, "body_mode": "calldata",
+            },
+        }
+    )  # fmt: skip
+    board = deploy(web3, accounts["authority"], manifest.body, *constructor_arguments(manifest))
+    nonce = secrets.token_bytes(32)
+    people = []
+    for serial in range(2 * voters):
+        code = new_code()
+        people.append(Voter(f"{serial}-{print_code(code)}", secret_key(code, nonce, serial), 1 + serial % 2))
+    world = World(web3, chain.url, manifest, board.address, accounts, promise_keys, people)
+    if opened:
+        open_poll(world, nonce, unit_rows, station_rows)
+    return world
+
+
+def open_poll(world: World, nonce: bytes, unit_rows: list[bytes], station_rows: list[bytes]) -> None:
+    """Roll, ceremony and open record."""
+    rows = sorted((voter.unit, base(voter.secret)) for voter in world.voters)
+    for voter in world.voters:
+        voter.row = rows.index((voter.unit, base(voter.secret)))
+    roll = Roll(b"".join(roll_row(key, unit) for unit, key in rows), [unit.style for unit in UNITS])
+    found: Attachment = roll.describe()
+    for file in (pack(unit_rows), pack(station_rows), roll.data):
+        world.writer.attach(file)
+    record = RollRecord(len(rows), nonce, found.root, found.sha256, unit_counts_hash(roll.unit_counts()))
+    world.writer.append(Kind.ROLL, record.body(), [world.accounts["registrar"]])
+    setting = ceremony.Setting(world.manifest.election_id, 0, 1, 1)
+    secret = ceremony.TrusteeSecret.draw(1, 1)
+    first = [ceremony.round1(setting, secret)]
+    second = [ceremony.round2(setting, secret, first)]
+    for body in (first[0], second[0], ceremony.round3(setting, secret, first, second)):
+        world.writer.append(Kind.CEREMONY, body, [world.accounts["trustee"]])
+    world.writer.append(Kind.OPEN, world.writer.board.head().body(), [world.accounts["authority"]])
+    world.election = read_log(world.web3, world.contract).open()
+
+
+def hash_of(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+class Parts:
+    """A relayer taken apart: what its threads do, done by hand."""
+
+    def __init__(self, world: World, database: Path, name: str = "relayer-1", **settings: Any) -> None:
+        self.world = world
+        self.relayer = Relayer(
+            world.web3, world.contract, world.accounts[name], world.promise_keys[name],
+            Settings(**{"rebroadcast_after": 0.01, **settings}), Outbox(f"sqlite:///{database}"),
+        )  # fmt: skip
+        self.outbox, self.intake, self.batcher = self.relayer.outbox, self.relayer.intake, self.relayer.batcher
+
+    def __enter__(self) -> Parts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.relayer.stop()
+
+    def look(self) -> None:
+        self.batcher.observe(self.relayer.follower.poll())
+
+    def turn(self) -> None:
+        """One turn of the chain thread with everything due."""
+        self.look()
+        self.batcher.step(hurry=True)
+
+    def settle(self) -> None:
+        """Turns until nothing is left to do; fails after more than any test needs."""
+        for _ in range(40):
+            self.turn()
+            if not self.outbox.depth:
+                return
+        raise AssertionError(f"not empty after 40 turns: {self.outbox.counts}")
+
+    def promise(self, bodies: Sequence[bytes]) -> None:
+        """Takes ballots in; every one must be promised."""
+        answers = self.intake.process(bodies)
+        assert [answer.status for answer in answers] == [202] * len(bodies), answers
+
+
+class Process:
+    """`ballotboard relayer run` as a process of its own; `env` are settings, e.g. `MAX_DELAY="5"`."""
+
+    def __init__(self, folder: Path, board: Path, **settings: str) -> None:
+        command = [sys.executable, "-m", "scripts.cli", "relayer", "run"]
+        command += ["--dir", str(folder), "--board", str(board), "--port", "0"]
+        self.errors = (folder / "log").open("ab")
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.errors, cwd=Path(__file__).parents[2], text=True,
+            env=os.environ | {PASSPHRASE_VARIABLE: PASSPHRASE} | {PREFIX + name: value for name, value in settings.items()},
+        )  # fmt: skip
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, (folder / "log").read_text()
+        self.ready = json.loads(line)
+        self.url: str = self.ready["url"]
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """kill -9, at whatever instruction it is."""
+        self.end(signal.SIGKILL)
+
+    def end(self, number: int) -> int:
+        """Sends a signal and waits; the exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(60)
+        self.http.close()
+        self.errors.close()
+        return status
+
+    def post(self, body: bytes) -> httpx.Response:
+        return self.http.post("/v1/ballots", content=body, headers={"Content-Type": "application/octet-stream"})
+
+    def status(self) -> dict[str, Any]:
+        return self.http.get("/v1/status").json()
+
+    def state(self, body: bytes) -> str:
+        return self.http.get(f"/v1/ballots/{hash_of(body).hex()}").json()["state"]
+
+    def wait_final(self, bodies: Sequence[bytes], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while states := {state for body in bodies if (state := self.state(body)) != "final"}:
+            assert time.monotonic() < end, states
+            time.sleep(0.1)
