@@ -1,6 +1,6 @@
 """The booth: from a printed code and a choice to a ballot, a relayer's promise, and a receipt that proves the ballot is in the log.
 
-    read_poll → find_voter → read_choices → fill → audited_ballot, or cast → await_receipt
+    read_poll → find_voter → read_choices → fill → Filled.open, or Filled.cast → cast → await_receipt
 
 Nothing that a relayer says is believed: promises and refusals are checked against the manifest's keys and kept as evidence, a receipt is
 checked step by step, and its head is compared with the node's log. No choice, code or seed is kept, except the seed of an audited ballot.
@@ -21,11 +21,10 @@ from chain.console import print_time
 from chain.log import ElectionLog
 from protocol import merkle
 from protocol.attachments import ROLL_ROW, Roll
-from protocol.ballot import SIGNATURE, BallotRefused, Reason, create_unsigned, fingerprint, read_header
+from protocol.ballot import BallotRefused, Reason, create_unsigned, fingerprint, read_header, sign
 from protocol.credential import SYMBOLS, read_code, secret_key
 from protocol.election import OpenElection, of_kind, roll_state
 from protocol.encoding import canonical_json, parse_json
-from protocol.engine import CreateRequest
 from protocol.errors import BallotboardError
 from protocol.group import base
 from protocol.manifest import Contest, Rule
@@ -160,35 +159,51 @@ def read_choices(contests: Sequence[Contest], wanted: Sequence[str]) -> list[lis
 # ---------------------------------------------------------------- the ballot
 
 
-def fill(poll: Poll, voter: Voter, choices: Sequence[Sequence[int]]) -> bytes:
-    """A signed ballot from a fresh seed, which nobody keeps."""
-    request = CreateRequest(
-        voter.roll_index, poll.seen, voter.unit, voter.style, voter.secret, secrets.token_bytes(32), choices
-    )
-    return poll.election.engine.create([request])[0]
+@dataclass(frozen=True)
+class Filled:
+    """An encrypted ballot that is fixed, and neither cast nor opened: its fingerprint is shown before the voter says which (Benaloh).
+
+    A ballot that was opened must not be signed: whoever has the seed can prove how it was filled.
+    """
+
+    poll: Poll
+    voter: Voter
+    choices: Sequence[Sequence[int]]
+    seed: bytes
+    seen: int
+    unsigned: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the unsigned ballot: what an audit re-derives."""
+        return fingerprint(self.unsigned)
+
+    def cast(self) -> bytes:
+        """The signed ballot, to be sent."""
+        context = self.poll.election.engine.election
+        return sign(context, self.voter.unit, self.voter.style, self.voter.secret, self.seed, self.unsigned)
+
+    def open(self) -> bytes:
+        """The audited ballot: canonical JSON with all that re-derives it elsewhere. It is never signed, so it cannot be cast."""
+        context, voter = self.poll.election.engine.election, self.voter
+        contests = parse_json(self.poll.election.manifest.body)["contests"]
+        return canonical_json(
+            {
+                "ballot": self.unsigned.hex(), "choices": self.choices, "context": context.context.hex(),
+                "contests": [contests[place] for place in self.poll.election.manifest.styles[voter.style]],
+                "format": AUDIT_FORMAT, "key": context.key.hex(), "public_key": voter.public_key.hex(), "roll_index": voter.roll_index,
+                "seed": self.seed.hex(), "seen": self.seen, "style": voter.style, "unit": voter.unit,
+            }
+        )  # fmt: skip
 
 
-def ballot_fingerprint(body: bytes) -> bytes:
-    """The hash of the unsigned ballot: what an audit re-derives."""
-    return fingerprint(body[:-SIGNATURE])
-
-
-def audited_ballot(poll: Poll, voter: Voter, choices: Sequence[Sequence[int]]) -> bytes:
-    """A ballot that is opened instead of cast: canonical JSON with all that re-derives it elsewhere. It is never signed, so it cannot be cast."""
-    seed, seen = secrets.token_bytes(32), poll.seen
-    context = poll.election.engine.election
+def fill(poll: Poll, voter: Voter, choices: Sequence[Sequence[int]]) -> Filled:
+    """A ballot from a fresh seed."""
+    context, seed, seen = poll.election.engine.election, secrets.token_bytes(32), poll.seen
     unsigned = create_unsigned(
         context, voter.roll_index, seen, voter.unit, voter.public_key, voter.style, seed, choices
     )
-    contests = parse_json(poll.election.manifest.body)["contests"]
-    return canonical_json(
-        {
-            "ballot": unsigned.hex(), "choices": choices, "context": context.context.hex(),
-            "contests": [contests[place] for place in poll.election.manifest.styles[voter.style]],
-            "format": AUDIT_FORMAT, "key": context.key.hex(), "public_key": voter.public_key.hex(), "roll_index": voter.roll_index,
-            "seed": seed.hex(), "seen": seen, "style": voter.style, "unit": voter.unit,
-        }
-    )  # fmt: skip
+    return Filled(poll, voter, choices, seed, seen, unsigned)
 
 
 # ---------------------------------------------------------------- casting

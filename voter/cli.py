@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,6 @@ from chain import console
 from chain.console import BoardOption, ContractOption, JsonOption, RpcOption, emit, note, print_time
 from chain.log import read_log
 from chain.rpc import connect
-from protocol.ballot import fingerprint
-from protocol.encoding import parse_json
 from protocol.errors import BallotboardError
 from protocol.records import ballot_hash
 from voter import booth
@@ -44,8 +43,13 @@ def vote(
         bool, typer.Option("--wait/--no-wait", help="Wait until the ballot is in the log, and write the receipt.")
     ] = True,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Open the ballot instead of casting it, to check that it holds your choice.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--audit/--cast",
+            help="Open the ballot instead of casting it, to check that it holds your choice. Better say neither: at a terminal you are asked once the"
+            " ballot is fixed, so that a program that cheats cannot know.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Encrypt a choice, cast it, wait until it is in the log, and write a receipt.
@@ -68,19 +72,28 @@ def vote(
     else:
         voter = booth.find_voter(poll, code or typer.prompt("code of the card", hide_input=True, err=True))
     choices = booth.read_choices(poll.contests(voter), choice or [])
-    result = (
-        _audit(poll, voter, choices) if audit else _cast(poll, voter, choices, relayer or found.relayers, receipt, wait)
-    )
+    ballot = booth.fill(poll, voter, choices)
+    note(f"fingerprint of the encrypted ballot: {ballot.fingerprint.hex()}")
+    if audit is None:
+        audit = sys.stdin.isatty() and not as_json and _wants_audit()
+    result = _audit(ballot) if audit else _cast(ballot, relayer or found.relayers, receipt, wait)
     if as_json:
         emit(result)
 
 
-def _audit(poll: booth.Poll, voter: booth.Voter, choices: list[list[int]]) -> dict[str, Any]:
-    opened = booth.audited_ballot(poll, voter, choices)
-    digest = fingerprint(bytes.fromhex(parse_json(opened)["ballot"]))
-    note(f"fingerprint of the encrypted ballot: {digest.hex()}")
+def _wants_audit() -> bool:
+    note(
+        "This ballot is fixed now. Note the fingerprint down. Cast it, or audit it to see on another device that it holds your choice?"
+    )
+    while (answer := typer.prompt("cast or audit", default="cast", err=True)) not in ("cast", "audit"):
+        note("type cast or audit")
+    return bool(answer == "audit")
+
+
+def _audit(ballot: booth.Filled) -> dict[str, Any]:
+    digest = ballot.fingerprint
     path = Path(f"audited-{digest.hex()[:SHORT]}.json")
-    _write(path, opened)
+    _write(path, ballot.open())
     note(
         f"This ballot was NOT cast, and cannot be: {path} opens it. Check it on another device with: ballotboard verify audited-ballot {path}\n"
         "If the fingerprint comes out the same there, this program has encrypted what you chose. Then vote: a new ballot is made for that."
@@ -88,23 +101,21 @@ def _audit(poll: booth.Poll, voter: booth.Voter, choices: list[list[int]]) -> di
     return {
         "state": "audited",
         "fingerprint": digest.hex(),
-        "roll_index": voter.roll_index,
+        "roll_index": ballot.voter.roll_index,
         "audited_ballot": str(path),
     }
 
 
-def _cast(
-    poll: booth.Poll, voter: booth.Voter, choices: list[list[int]], relayers: list[str], path: Path | None, wait: bool
-) -> dict[str, Any]:
+def _cast(ballot: booth.Filled, relayers: list[str], path: Path | None, wait: bool) -> dict[str, Any]:
+    poll, voter = ballot.poll, ballot.voter
     earlier = poll.earlier_ballots(voter)
     if earlier:
         counts = "the last one counts" if poll.election.manifest.revote == "last" else "the first valid one counts"
         note(
             f"the log has {earlier} earlier ballot{'s' * (earlier > 1)} of this card; {counts}. If none is yours, somebody else knows the code"
         )
-    body = booth.fill(poll, voter, choices)
+    body = ballot.cast()
     digest = ballot_hash(body).hex()
-    note(f"fingerprint of the encrypted ballot: {booth.ballot_fingerprint(body).hex()}; sending it")
     path = path or Path(f"receipt-{digest[:SHORT]}.json")
     if path.exists() or not path.parent.is_dir():
         raise BallotboardError(f"{path} exists, or its folder does not: name another file for the receipt")
@@ -114,7 +125,7 @@ def _cast(
         f"{accepted.relayer} promises a place in the log by {print_time(accepted.promise.by)}; the signed promise is in {evidence.path}"
     )
     result = {
-        "state": "promised", "ballot": digest, "fingerprint": booth.ballot_fingerprint(body).hex(), "roll_index": voter.roll_index,
+        "state": "promised", "ballot": digest, "fingerprint": ballot.fingerprint.hex(), "roll_index": voter.roll_index,
         "earlier_ballots": earlier, "relayer": accepted.relayer, "by": accepted.promise.by, "evidence": str(evidence.path),
     }  # fmt: skip
     if not wait:

@@ -1,6 +1,11 @@
 """`ballotboard vote` against a real relayer on a real chain, and against relayers that lie, refuse, or are not there."""
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +21,7 @@ from typer.testing import CliRunner
 
 from chain.anvil import Anvil
 from chain.log import read_log
-from protocol.ballot import create_unsigned, read_header
+from protocol.ballot import SIGNATURE, create_unsigned, read_header
 from protocol.election import OpenElection
 from protocol.encoding import canonical_json, parse_json
 from protocol.errors import BallotboardError
@@ -26,6 +31,8 @@ from tests.relayer.world import CONTESTS, Process, Voter, World, build, hash_of
 from voter import booth, cli
 
 pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
 
 app = typer.Typer()
 app.command()(cli.vote)
@@ -189,7 +196,7 @@ def test_a_promise_whose_answer_was_lost_is_had_again(scene: Scene, monkeypatch:
     """The first answer never arrives; the same ballot offered again is a duplicate, which carries the promise."""
     poll = booth.read_poll(read_log(scene.world.web3, scene.world.contract))
     voter = booth.find_voter(poll, scene.voter().code)
-    body = booth.fill(poll, voter, [[1, 0, 0]])
+    body = booth.fill(poll, voter, [[1, 0, 0]]).cast()
     assert scene.relayer.post(body).status_code == 202
     evidence = booth.Evidence(Path("evidence.json"), body)
     accepted = booth.cast(poll, body, [scene.relayer.url], evidence)
@@ -223,6 +230,47 @@ def test_an_audit_says_that_nothing_was_cast(scene: Scene, here: Path) -> None:
     found = scene.vote("--audit", "--roll-index", "0", "--choice", "Ada")
     assert "This ballot was NOT cast" in found.stderr
     assert [path.name[:8] for path in here.iterdir()] == ["audited-"]
+
+
+@pytest.mark.parametrize(("answer", "state"), [("audit", "audited-"), ("cast", "receipt-"), ("", "receipt-")])
+def test_at_a_terminal_the_question_comes_when_the_ballot_is_fixed(
+    scene: Scene, here: Path, answer: str, state: str
+) -> None:
+    """The program has shown the fingerprint before it learns whether it will be caught."""
+    terminal, stdin = pty.openpty()
+    words = [
+        "vote",
+        "--code",
+        scene.voter().code,
+        "--choice",
+        "Ada",
+        "--board",
+        str(scene.board),
+        "--relayer",
+        scene.relayer.url,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "scripts.cli", *words]
+    with subprocess.Popen(
+        command, cwd=here, env=environment, stdin=stdin, stderr=subprocess.PIPE, bufsize=0
+    ) as process:
+        os.close(stdin)
+        assert process.stderr
+        said = b""
+        while b"cast or audit [cast]" not in said:
+            piece = process.stderr.read(1024)
+            assert piece, said
+            said += piece
+        fixed = re.search(rb"fingerprint of the encrypted ballot: ([0-9a-f]{64})", said)
+        assert fixed and not list(here.iterdir())
+        os.write(terminal, answer.encode() + b"\n")
+        process.stderr.read()
+    os.close(terminal)
+    assert process.returncode == 0
+    (written,) = here.glob(state + "*")
+    value = parse_json(written.read_bytes())
+    unsigned = bytes.fromhex(value["ballot"]) if state == "audited-" else bytes.fromhex(value["ballot"])[:-SIGNATURE]
+    assert hash_of(unsigned).hex() == fixed[1].decode()
 
 
 # ---- bad input
