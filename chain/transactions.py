@@ -25,7 +25,9 @@ MIN_MAX_FEE = 10**9
 """Most wei per gas that a transaction offers where the base fee is 0, as it is on our chains: room for it to rise while the transaction waits."""
 
 GAS_MARGIN = 1.2
-"""An estimate times this: the tree's frontier may be deeper by the time the transaction runs. Unused gas costs nothing."""
+GAS_ROOM = 150_000
+"""An estimate times the margin, and this on top: others may append first, and then a record that was estimated to write one slot of the tree's
+frontier walks up all of its 40 levels and writes two new ones (40 · 2,400 + 2 · 22,100). Unused gas costs nothing."""
 
 WAIT = 60.0
 """Seconds to wait for a receipt: many times the slowest block of four validators with one of them down (4.5 s)."""
@@ -64,7 +66,7 @@ class Sender:
             raise refusal(error) from error
         if gas > MAX_GAS:
             raise ChainError(f"this takes {gas} gas and a transaction may take {MAX_GAS}: send it in parts")
-        return min(int(gas * GAS_MARGIN), MAX_GAS)
+        return min(int(gas * GAS_MARGIN) + GAS_ROOM, MAX_GAS)
 
     def sign(self, to: bytes | None, data: bytes, gas: int, nonce: int) -> SignedTransaction:
         """An EIP-1559 transaction; `to` None creates a contract."""

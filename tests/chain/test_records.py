@@ -190,6 +190,27 @@ def test_a_nonce_that_is_used_up_is_an_error_of_the_node(polling):
         relayer.broadcast(late.raw)
 
 
+@pytest.mark.parametrize("others", range(1, 5))
+def test_a_record_lands_at_every_depth_although_others_came_first_after_the_estimate(world, others):
+    """Three trustees act in one block: each estimated against a shallower tree."""
+    trustee, verifier = world.writer("trustee"), world.writer("verifier")
+    hand = HANDS["trustee"]
+    for turn in range(12):
+        signature = sign_record(
+            hand,
+            trustee.sender.chain_id,
+            world.address,
+            Kind.CEREMONY,
+            ballot_hash(bytes([turn])),
+            world.board.numbers(hand.address),
+        )
+        call = encode("append", Kind.CEREMONY, bytes([turn]), signature)
+        gas = trustee.sender.estimate(world.address, call)
+        for _ in range(others):
+            verifier.append(Kind.COMPLAINT, b"mine came first", [HANDS["verifier"]])
+        trustee.sender.wait(trustee.broadcast(trustee.sender.sign(world.address, call, gas, trustee.nonce()).raw))
+
+
 def test_an_account_without_funds_is_told_so(polling):
     poor = Writer(polling.chain.web3, polling.address, HANDS["relayer two"])
     polling.chain.fund([HANDS["relayer two"].address], wei=0)
