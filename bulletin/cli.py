@@ -1,0 +1,207 @@
+"""`ballotboard board`: index the chain, serve the public pages, rebuild, export."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from bulletin.app import create_app
+from bulletin.indexer import Indexer, Progress
+from bulletin.store import Store
+from chain import console
+from chain.console import BOARD_FILE, BoardOption, Connection, ContractOption, JsonOption, RpcOption, emit, note
+from chain.reader import Reader
+from chain.rpc import connect
+from protocol.encoding import unhex
+from protocol.errors import BallotboardError
+from protocol.records import LogHead
+
+DATABASE_FILE = "bulletin.sqlite"
+"""The database beside the connection file, where no other is named."""
+
+PORT = 8050
+"""Beside the relayer's 8040."""
+
+GRACE = 3
+"""Seconds that a stop waits for answers that are being sent: each takes milliseconds."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The public bulletin board: follow the chain and serve what it says.",
+)
+
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help=f"SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://…; default: {DATABASE_FILE} beside board.json.",
+    ),
+]
+
+
+@app.command()
+def serve(
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; TLS and the public address belong to a reverse proxy.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = PORT,
+    database: DatabaseOption = None,
+) -> None:
+    """Follow the chain and serve pages and API. Prints one line of JSON with the URL once the log is read to its head. SIGTERM and ^C end it.
+
+    Example: ballotboard board serve --board board.json --port 8050
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+
+    def ready(url: str) -> None:
+        emit({"ready": True, "url": url, "pid": os.getpid()})
+        sys.stdout.flush()
+
+    serve_board(console.connection(board, rpc, contract), _database(board, database), host, port, ready)
+
+
+@app.command()
+def index(
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the chain up to its head, once.
+
+    Example: ballotboard board index --board board.json
+    """
+    _index(console.connection(board, rpc, contract), _database(board, database), as_json)
+
+
+@app.command()
+def rebuild(
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Throw the database away, with its alarm if there is one, and read the chain again from the first block.
+
+    Example: ballotboard board rebuild --board board.json
+    """
+    connection = console.connection(board, rpc, contract)
+    Reader(
+        connect(connection.rpc), connection.contract_bytes
+    ).creation()  # nothing is thrown away while there is nothing to read
+    Store(_database(board, database)).reset()
+    _index(connection, _database(board, database), as_json)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
+    board: BoardOption = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Write everything that follows from the log as lines of canonical JSON: the same bytes from every board that has read as far.
+
+    Example: ballotboard board export board.jsonl --board board.json
+    """
+    with Store(_database(board, database)).read() as log:
+        if not log.head().size:
+            raise BallotboardError(
+                "this database holds no log yet: run `ballotboard board index` first, or name another with --database"
+            )
+        if str(out) == "-":
+            sys.stdout.buffer.writelines(log.export())
+            return
+        try:
+            with out.open("wb") as file:
+                file.writelines(log.export())
+        except OSError as error:
+            raise BallotboardError(f"cannot write {out}: {error.strerror}") from error
+    note(f"wrote {out}")
+
+
+# ---------------------------------------------------------------- what the commands do
+
+
+def open_indexer(connection: Connection, database: str) -> Indexer:
+    """An indexer of the connection's board into the database at this URL. Raises BallotboardError where the two do not fit."""
+    election_id = unhex(connection.election, 32, "the connection file's election id") if connection.election else None
+    return Indexer(Store(database), connect(connection.rpc), connection.contract_bytes, election_id)
+
+
+def index_board(connection: Connection, database: str, progress: Progress | None = None) -> LogHead:
+    """Reads the chain up to its head; gives the log's. Raises Alarm where it does not fit."""
+    return _read_on(open_indexer(connection, database), progress)
+
+
+def serve_board(connection: Connection, database: str, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Follows the chain and serves until SIGTERM, then returns; ^C raises KeyboardInterrupt. `ready` is called with the URL once the log is read."""
+    listener = _listen(host, port)
+    indexer = open_indexer(connection, database)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    stop = threading.Event()
+    # A daemon: should the server fail, a node that does not answer cannot keep the process. What is lost is one transaction.
+    thread = threading.Thread(target=indexer.run, args=(stop, lambda: ready(url)), name="indexer", daemon=True)
+    config = uvicorn.Config(
+        create_app(indexer.replica.store, connection, indexer), lifespan="off", access_log=False, log_level="warning", server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )  # fmt: skip
+    # uvicorn ends on both signals and raises them again: SIGTERM is a normal end, ^C an interrupt.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    thread.start()
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        stop.set()
+        thread.join(GRACE)
+        indexer.replica.store.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _index(connection: Connection, database: str, as_json: bool) -> None:
+    indexer = open_indexer(connection, database)  # what is refused here comes before there is a bar
+    with console.progress("records indexed", None, quiet=as_json) as advance:
+        head = _read_on(indexer, advance)
+    if as_json:
+        emit({"size": head.size, "root": head.root.hex()})
+    else:
+        typer.echo(f"{head.size} records, root {head.root.hex()}")
+
+
+def _read_on(indexer: Indexer, progress: Progress | None) -> LogHead:
+    try:
+        return indexer.step(progress)
+    finally:
+        indexer.replica.store.close()
+
+
+def _database(board: Path | None, database: str | None) -> str:
+    return database or f"sqlite:///{(board or Path(BOARD_FILE)).parent / DATABASE_FILE}"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()  # who connects before the server runs waits, and is not refused
+    except (OSError, OverflowError) as error:
+        raise BallotboardError(
+            f"cannot listen on {host}:{port}: {error.strerror if isinstance(error, OSError) else error}; choose another --port"
+        ) from error
+    return listener

@@ -1,0 +1,177 @@
+"""The indexer: follows the chain into the board's copy of the log, and stops at the first thing that does not fit.
+
+One look (`step`) at the chain reads the blocks after the cursor, and
+
+1. the node still has the cursor's block, and every block up to its head names the one before it as its parent; else the chain was replaced;
+2. events come from those blocks, and their records continue the log without a gap, each with the root that the board emitted (bulletin.replica);
+3. at the node's head the log is the one whose size and root the contract stores.
+
+What contradicts this is an *alarm*: it is stored, nothing is read any more, by this process or the next, and every page shows it. Only `rebuild` takes
+it away, with everything else. A node that does not answer, or is behind, is no alarm: it is asked again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from web3 import Web3
+
+from bulletin.replica import Alarm, Replica
+from bulletin.store import Cursor, Store, StoreError
+from chain.errors import NodeUnreachable, RpcError
+from chain.reader import Batch, Reader
+from chain.rpc import Address, batch, checksummed, readable_head, unhex
+from protocol.errors import BallotboardError
+from protocol.manifest import Manifest
+from protocol.records import LogHead
+
+COMMIT_RECORDS = 4_096
+"""Records after which a transaction ends, at the next block: a few MB."""
+
+HEADERS_AT_ONCE = 200
+"""Block headers in one HTTP request: 0.3 MB."""
+
+POLL = 0.5
+"""Seconds between looks at the chain: half of the shortest block time, so that a record is on a page within two seconds."""
+
+ATTACHMENT_POLL = 3.0
+"""Seconds between searches for a file that is named and not published: each looks through all blocks."""
+
+Progress = Callable[[int, int], None]
+"""Called with (records indexed, of how many)."""
+
+log = logging.getLogger("bulletin")
+
+
+class Behind(BallotboardError):
+    """The node's head is below the cursor. It may catch up."""
+
+
+class Indexer:
+    """Follows the board at `contract` into `store`. One thread uses it; others may read its attributes.
+
+    `synced` is true once the chain's head was reached; `trouble` says why the last look failed, "" if it did not.
+    """
+
+    def __init__(self, store: Store, web3: Web3, contract: Address, election_id: bytes | None = None) -> None:
+        """Raises ChainError where there is no board of ours, BallotboardError where it is another election's, or the database another board's."""
+        self.web3, self.reader = web3, Reader(web3, contract)
+        self.synced, self.trouble = False, ""
+        self._look_again = 0.0
+        manifest = Manifest.parse(self.reader.creation().arguments()[0])
+        if election_id not in (None, manifest.election_id):
+            raise BallotboardError(
+                f"the board {checksummed(contract)} holds the election {manifest.election_id.hex()}, not {election_id.hex()}: check the contract address"
+            )
+        self.replica = Replica(store, manifest, self.reader.address)
+
+    def run(self, stop: threading.Event, synced: Callable[[], None] = lambda: None) -> None:
+        """Looks at the chain until `stop` is set or there is an alarm. Calls `synced` when the head is reached for the first time."""
+        while not stop.is_set():
+            try:
+                self.step(stop=stop)
+                self.trouble = ""
+                if not self.synced and not stop.is_set():
+                    self.synced = True
+                    synced()
+            except Alarm as error:
+                log.error("alarm: %s", error)
+                return
+            except (NodeUnreachable, RpcError, Behind, StoreError) as error:
+                if self.trouble != str(error):
+                    log.warning("%s", error)
+                self.trouble = str(error)
+            except Exception as error:
+                # A bug, or a node whose answers make no sense at all. Going on could hide a gap.
+                log.exception("the indexer failed")
+                self.trouble = f"the indexer failed: {type(error).__name__}: {error}"
+                self.replica.stop(self.trouble)
+                return
+            stop.wait(POLL)
+
+    def step(self, progress: Progress | None = None, stop: threading.Event | None = None) -> LogHead:
+        """Reads on to the chain's head; gives the log's. With `stop` set, returns at the end of a transaction.
+
+        Raises Alarm (of now or before), and NodeUnreachable, RpcError, Behind, StoreError, after which it may be called again.
+        """
+        if self.replica.alarm:
+            raise Alarm(self.replica.alarm)
+        try:
+            self._follow(progress or (lambda done, of: None), stop or threading.Event())
+            return self.replica.head
+        except (NodeUnreachable, RpcError, Behind, StoreError):
+            raise
+        except BallotboardError as error:
+            self.replica.stop(str(error))
+            raise Alarm(str(error)) from error
+
+    def _follow(self, progress: Progress, stop: threading.Event) -> None:
+        cursor, last = self.replica.cursor, readable_head(self.web3)
+        if cursor and last < cursor.number:
+            raise Behind(
+                f"the node is at block {last}, and block {cursor.number} was read before: it is behind, or its chain was replaced"
+            )
+        if cursor and last == cursor.number:
+            self._blocks(last)
+            self._derive()
+            return
+        stored = self.reader.board.head(at=last)
+        pending: list[Batch] = []
+        size = 0
+        for event in self.reader.batches(cursor.number + 1 if cursor else self.reader.creation().block_number, last):
+            if size >= COMMIT_RECORDS and event.block_number > pending[-1].block_number:
+                self._commit(pending, pending[-1].block_number)
+                self._derive()
+                progress(self.replica.head.size, stored.size)
+                pending, size = [], 0
+                if stop.is_set():
+                    return
+            pending.append(event)
+            size += len(event.records)
+        self._commit(pending, last, stored)
+        self._derive()
+        if self.replica.manifest.verifier_threshold:
+            self.replica.note("certified", self.reader.board.certified())
+        progress(self.replica.head.size, stored.size)
+
+    def _commit(self, events: list[Batch], last: int, stored: LogHead | None = None) -> None:
+        """These events, and the cursor at block `last`; `stored` is the head that the contract has there."""
+        cursor, hashes = self._blocks(last)
+        for event in events:
+            if hashes[event.block_number] != event.block_hash:
+                raise Alarm(f"block {event.block_number} was replaced while it was read")
+        self.replica.append(events, cursor, stored)
+
+    def _blocks(self, last: int) -> tuple[Cursor, dict[int, bytes]]:
+        """The cursor at block `last`, and the hashes of the blocks from the present cursor to there, each the parent of the next."""
+        cursor = self.replica.cursor
+        hashes: dict[int, bytes] = {}
+        for start in range(cursor.number if cursor else self.reader.creation().block_number, last + 1, HEADERS_AT_ONCE):
+            numbers = range(start, min(start + HEADERS_AT_ONCE, last + 1))
+            for number, header in zip(
+                numbers, batch(self.web3, [("eth_getBlockByNumber", [hex(n), False]) for n in numbers]), strict=True
+            ):
+                if header is None:
+                    raise Behind(f"the node has no block {number} yet")
+                digest = unhex(header["hash"])
+                if cursor and number == cursor.number and digest != cursor.hash:
+                    raise Alarm(
+                        f"block {number} was {cursor.hash.hex()} and is now {digest.hex()}: the chain was replaced"
+                    )
+                if number - 1 in hashes and unhex(header["parentHash"]) != hashes[number - 1]:
+                    raise Alarm(
+                        f"block {number} does not follow block {number - 1}: the chain was replaced while it was read"
+                    )
+                hashes[number] = digest
+        return Cursor(last, hashes[last], int(header["timestamp"], 16)), hashes
+
+    def _derive(self) -> None:
+        """What follows from the log so far, with the files that it names, as far as they are published."""
+        if (missing := self.replica.missing()) and time.monotonic() >= self._look_again:
+            found = self.reader.attachments(missing)
+            self.replica.attach(found)
+            self._look_again = time.monotonic() + (ATTACHMENT_POLL if len(found) < len(missing) else 0)
+        self.replica.derive()

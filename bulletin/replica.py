@@ -1,0 +1,222 @@
+"""The board's copy of the log: takes only what continues it, and computes what anyone can compute from it. No network.
+
+`append` checks the events of the chain against the copy: no gap, and after every event the root that the board emitted. Rows and cursor are
+one transaction. Then `derive` follows (protocol.election): the reason of each ballot once the poll is open; when it is settled, what became of each; and
+once a result is announced, whether it is the one that the record gives. Each goes on where it stopped. What cannot be computed, because the
+setup or the result is wrong, is a fact that the pages show. What does not fit the log is an Alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bulletin.store import Cursor, Place, Store, StoreError, Verdict
+from chain.reader import Batch
+from protocol import election, engine
+from protocol.attachments import Roll
+from protocol.ballot import Reason
+from protocol.election import LogRecord, OpenElection
+from protocol.errors import BallotboardError
+from protocol.manifest import Manifest
+from protocol.merkle import Frontier
+from protocol.records import Kind, LogHead, RollRecord, Settlement
+
+CHECK_RECORDS = 4_096
+"""Records whose ballots are checked in one transaction: some 0.2 s of work."""
+
+
+class Alarm(BallotboardError):
+    """What the chain says contradicts itself, or what it said before. The board stops."""
+
+
+class Replica:
+    """The copy in `store` of the log of the board at `contract` (20 bytes), created with `manifest`. One thread uses it.
+
+    `cursor` is the last block read; `alarm` why the board has stopped, "" if it has not.
+    """
+
+    alarm: str
+    cursor: Cursor | None
+    _acts: list[LogRecord]  # all records but ballots
+    _attachments: dict[bytes, bytes]
+    _frontier: Frontier
+    _election: OpenElection | None
+    _derived: tuple[int, int] | None  # (records, files) of the last `derive`
+
+    def __init__(self, store: Store, manifest: Manifest, contract: bytes) -> None:
+        """Raises StoreError if the database holds another board or election."""
+        self.store, self.manifest, self.contract = store, manifest, contract
+        store.bind(manifest.chain_id, contract, manifest.election_id)
+        self._load()
+
+    @property
+    def head(self) -> LogHead:
+        return LogHead(self._frontier.size, self._frontier.root())
+
+    def append(self, events: Sequence[Batch], cursor: Cursor, stored: LogHead | None = None) -> None:
+        """These events, up to the block of `cursor`, where the contract's own head is `stored`. All of them, or none and Alarm or StoreError."""
+        records: list[LogRecord] = []
+        leaves: list[bytes] = []
+        places: list[Place] = []
+        try:
+            for event in events:
+                leaves += self._extend(event)
+                records += event.records
+                places.append(Place(event.size, event.root, event.block_number, event.block_hash, event.transaction))
+            if stored not in (None, self.head):
+                raise Alarm(
+                    f"the log has {self.head.size} records with root {self.head.root.hex()}, and the board at block {cursor.number} says {stored.size}"
+                    f" with root {stored.root.hex()}"
+                )
+            with self.store.write() as tx:
+                if tx.cursor() != self.cursor:
+                    raise StoreError("another process writes this database: end one of the two")
+                tx.append(records, leaves, places)
+                tx.set_cursor(cursor)
+        except BaseException:
+            self._load()  # the tree in memory is ahead of the database
+            raise
+        self.cursor = cursor
+        self._acts += [record for record in records if record.kind != Kind.BALLOT]
+
+    def missing(self) -> list[bytes]:
+        """The files that the record names and that are not here. They are no records, and may be published later than the record that names them."""
+        rolls = election.readable(self._acts, Kind.ROLL, RollRecord.parse)
+        named = {self.manifest.units.sha256, self.manifest.stations.sha256, *(roll.sha256 for _, roll in rolls)}
+        return sorted(named - self._attachments.keys())
+
+    def attach(self, files: dict[bytes, bytes]) -> None:
+        """Files by their SHA-256, which the caller has checked."""
+        with self.store.write() as tx:
+            tx.attach(files)
+        self._attachments |= files
+
+    def derive(self) -> None:
+        """What the log so far says of its ballots and its result."""
+        state = (self._frontier.size, len(self._attachments))
+        if self._derived == state:
+            return
+        if self._election is None and self._has(Kind.OPEN):
+            self._open()
+        if self._election:
+            self._check_ballots(self._election)
+            if self._has(Kind.SETTLEMENT):
+                self._settle(self._election)
+            if self._has(Kind.RESULT):
+                self._compare_result(self._election)
+        self._derived = state
+
+    def note(self, name: str, value: Any) -> None:
+        """Stores a fact, if it is another than before."""
+        with self.store.write() as tx:
+            if tx.fact(name) != value:
+                tx.set_fact(name, value)
+
+    def stop(self, alarm: str) -> None:
+        """From now on the board has stopped, whatever happens to this process."""
+        self.alarm = alarm
+        self.note("alarm", alarm)
+
+    # ---- the log
+
+    def _extend(self, event: Batch) -> list[bytes]:
+        """The leaves of an event's records, which must continue the log up to the root that the event names."""
+        if event.first != self._frontier.size:
+            raise Alarm(
+                f"the log has {self._frontier.size} records and goes on at position {event.first} in block {event.block_number}"
+            )
+        if event.first == 0 and event.records[0].body != self.manifest.body:
+            raise Alarm("record 0 is not the manifest that the board was created with")
+        leaves = engine.leaf_hashes([record.entry.encode() for record in event.records])
+        self._frontier.extend(leaves)
+        if self._frontier.root() != event.root:
+            raise Alarm(
+                f"the root emitted after position {event.size - 1} (block {event.block_number}) is {event.root.hex()}, and the records have the root"
+                f" {self._frontier.root().hex()}"
+            )
+        return leaves
+
+    def _load(self) -> None:
+        """Everything in memory from the database."""
+        with self.store.read() as tx:
+            self.alarm = tx.fact("alarm") or ""
+            self.cursor = tx.cursor()
+            self._acts = tx.acts()
+            self._frontier = tx.frontier(tx.head().size)
+            self._attachments = {name: tx.attachment(name) or b"" for name in tx.attachment_names()}
+        self._election = self._derived = None
+
+    def _has(self, kind: Kind) -> bool:
+        return any(record.kind == kind for record in self._acts)
+
+    # ---- what follows
+
+    def _open(self) -> None:
+        problem = ""
+        try:
+            self._election = election.open_election(self.manifest, self.contract, self._acts, self._attachments)
+        except BallotboardError as error:
+            problem = str(error)
+        self.note("setup", problem)
+
+    def _check_ballots(self, opened: OpenElection) -> None:
+        """The engine's answer for the ballots that have none. A roll change may give an unknown roll index a row, so those are asked about again."""
+        state = election.roll_state(opened, self._acts)
+        roll = state.roll
+        with self.store.read() as tx:
+            checked, rows = tx.fact("checked") or 0, tx.fact("roll_rows")
+        if rows != len(roll):
+            with self.store.write() as tx:
+                tx.check_again(_verdicts(opened, roll, tx.with_reason(Reason.UNKNOWN_CREDENTIAL)))
+                tx.set_fact("roll_rows", len(roll))
+                tx.set_fact("revoked", sorted(state.revoked))
+        while checked < self._frontier.size:
+            end = min(checked + CHECK_RECORDS, self._frontier.size)
+            with self.store.write() as tx:
+                tx.check(_verdicts(opened, roll, list(tx.records(Kind.BALLOT, checked, end))))
+                tx.set_fact("checked", end)
+            checked = end
+
+    def _settle(self, opened: OpenElection) -> None:
+        record = election.only(self._acts, Kind.SETTLEMENT)
+        head = Settlement.parse(record.body or b"", opened.manifest.body_mode == "hash").head
+        with self.store.read() as tx:
+            if tx.fact("counted") is not None:
+                return
+            before, reasons = list(tx.records(before=head.size)), tx.reasons()
+        _, counted = election.counted_set(opened, before, reasons)
+        with self.store.write() as tx:
+            tx.settle(counted.rows)
+            conflicts = [[conflict.roll_index, conflict.first, conflict.second] for conflict in counted.conflicts]
+            tx.set_fact("counted", {"conflicts": conflicts, "root": counted.root().hex(), "size": len(counted.rows)})
+
+    def _compare_result(self, opened: OpenElection) -> None:
+        """Whether the announced result is the one that the record gives: sums, partial decryptions and stations, all computed again."""
+        with self.store.read() as tx:
+            if tx.fact("result") is not None:
+                return
+            records, reasons = list(tx.records()), tx.reasons()
+        problem = ""
+        try:
+            settled = election.settle(opened, records, reasons)
+            right = election.result_body(settled, election.decrypt(settled, records), records)
+            if election.only(self._acts, Kind.RESULT).body != right:
+                problem = "the announced result is not the one that the record gives"
+        except BallotboardError as error:
+            problem = f"the result cannot be computed from the record: {error}"
+        self.note("result", problem)
+
+
+def _verdicts(opened: OpenElection, roll: Roll, ballots: Sequence[LogRecord]) -> list[Verdict]:
+    """What the engine says of these ballots, against the roll with its changes."""
+    reasons = election.verify_ballots(opened, roll, ballots)
+    found = []
+    for record in ballots:
+        reason = reasons.get(record.position)
+        fact = election.ballot_fact(record, reason or Reason.VALID)
+        if reason == Reason.VALID and fact.seen > record.position:
+            reason = Reason.SEEN_TOO_HIGH
+        unit = roll.row(fact.roll_index)[1] if fact.roll_index < len(roll) else -1
+        found.append(Verdict(record.position, fact.roll_index, unit, fact.seen, reason))
+    return found

@@ -1,0 +1,462 @@
+"""The board's database: the log as rows, the tree as tiles, and how far each of two readers has come.
+
+    records, heads, tiles   what the chain says, and `cursor`, the last block read: written together, in one transaction
+    ballots, fates          what follows for each ballot (its reason, what became of it), and `checked`, how far that has come
+
+Everything but the cursor's block is a function of the log, so the database may be deleted and rebuilt, and `export` gives the same bytes. SQLite by
+default, in a write-ahead log that readers do not wait for; PostgreSQL by URL. One process writes. A reader sees one moment of it all: `read` is one
+snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from bulletin import tiles
+from protocol import merkle
+from protocol.ballot import Reason
+from protocol.counting import NO_ROW, CountedRow, Status
+from protocol.election import LogRecord
+from protocol.encoding import canonical_json
+from protocol.errors import BallotboardError
+from protocol.records import Entry, Kind, LogHead
+
+EXPORT_FORMAT = "ballotboard/board-export/v1"
+
+CONNECTIONS = 40
+"""Connections to the database: as many as the server has threads, so that no request waits for another's."""
+
+CHUNK = 2_000
+"""Rows fetched at a time where all are read: a few MB."""
+
+_STREAM = {"yield_per": CHUNK}
+
+MAX_SEEN = 2**63 - 1
+"""Largest `seen` that a database's integer holds. No log is as long, so a ballot that says more is invalid in any case."""
+
+
+class StoreError(BallotboardError):
+    """The database cannot be used, or is not this board's."""
+
+
+class Cursor(NamedTuple):
+    """The last block whose records are all here: number, hash, time."""
+
+    number: int
+    hash: bytes
+    time: int
+
+
+class Place(NamedTuple):
+    """Where on the chain records are: the size and root of the log after the event that holds them, block number and hash, transaction hash."""
+
+    size: int
+    root: bytes
+    block: int
+    block_hash: bytes
+    transaction: bytes
+
+
+class Verdict(NamedTuple):
+    """What the engine says of the ballot at `position`. `reason` is None where no body is held; `unit` is −1 where the card is unknown."""
+
+    position: int
+    roll_index: int
+    unit: int
+    seen: int
+    reason: Reason | None
+
+
+_metadata = sa.MetaData()
+
+_facts = sa.Table(
+    "facts", _metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),  # JSON
+)  # fmt: skip
+
+_records = sa.Table(
+    "records", _metadata,
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("role", sa.Integer, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False, index=True),
+    sa.Column("body", sa.LargeBinary),
+    sa.Column("signatures", sa.LargeBinary, nullable=False),
+    sa.Index("records_by_kind", "kind", "position"),
+)  # fmt: skip
+
+# One row per event. A record lies in the first one whose size is above its position.
+_heads = sa.Table(
+    "heads", _metadata,
+    sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("root", sa.LargeBinary(32), nullable=False),
+    sa.Column("block", sa.BigInteger, nullable=False),
+    sa.Column("block_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("transaction", sa.LargeBinary(32), nullable=False),
+)  # fmt: skip
+
+_tiles = sa.Table(
+    "tiles", _metadata,
+    sa.Column("level", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)  # fmt: skip
+
+_ballots = sa.Table(
+    "ballots", _metadata,
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("roll_index", sa.BigInteger, nullable=False, index=True),
+    sa.Column("unit", sa.BigInteger, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.SmallInteger),
+)  # fmt: skip
+
+_fates = sa.Table(
+    "fates", _metadata,
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("status", sa.SmallInteger, nullable=False, index=True),
+    sa.Column("reference", sa.BigInteger, nullable=False),
+)  # fmt: skip
+
+_attachments = sa.Table(
+    "attachments", _metadata,
+    sa.Column("sha256", sa.LargeBinary(32), primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)  # fmt: skip
+
+
+class Store:
+    """The database at a SQLAlchemy URL. Raises StoreError if it cannot be used."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = sa.make_url(url)
+            sqlite = parsed.get_backend_name() == "sqlite"
+            isolation: Any = {} if sqlite else {"isolation_level": "REPEATABLE READ"}
+            self._engine = sa.create_engine(parsed, pool_size=CONNECTIONS, **isolation)
+            if sqlite:
+                sa.event.listen(self._engine, "connect", _sqlite)
+                sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+            _metadata.create_all(self._engine)
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+            raise StoreError(f"the database {url} cannot be used: {error}") from error
+        except sa.exc.DatabaseError as error:
+            raise StoreError(f"the database {parsed.render_as_string()} cannot be opened: {_line(error)}") from error
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def reset(self) -> None:
+        """Throws everything away."""
+        try:
+            _metadata.drop_all(self._engine)
+            _metadata.create_all(self._engine)
+        except sa.exc.DatabaseError as error:
+            raise StoreError(f"the database cannot be emptied: {_line(error)}") from error
+
+    def bind(self, chain: int, contract: bytes, election: bytes) -> None:
+        """Ties a new database to its board and election id; raises StoreError if it holds another. (A chain that was started anew gives the same addresses.)"""
+        board = {"chain": chain, "contract": contract.hex(), "election": election.hex()}
+        with self.write() as log:
+            stored = log.fact("board")
+            if stored not in (None, board):
+                raise StoreError(
+                    f"this database holds the election {stored['election']} at 0x{stored['contract']} of chain {stored['chain']}: name another with --database, or"
+                    " empty it with `ballotboard board rebuild`"
+                )
+            log.set_fact("board", board)
+
+    @contextmanager
+    def read(self) -> Iterator[Reading]:
+        """One moment of the database."""
+        try:
+            with self._engine.connect() as connection:
+                yield Reading(connection)
+        except sa.exc.DatabaseError as error:
+            raise StoreError(f"the database cannot be read: {_line(error)}") from error
+
+    @contextmanager
+    def write(self) -> Iterator[Writing]:
+        """One transaction: all of it is kept at the end of the block, or nothing."""
+        try:
+            with self._engine.begin() as connection:
+                yield Writing(connection)
+        except sa.exc.DatabaseError as error:
+            raise StoreError(f"the database cannot be written: {_line(error)}") from error
+
+
+class Reading:
+    """What the database holds, in one transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def fact(self, name: str) -> Any:
+        """A fact's JSON value, None if it is not known."""
+        text = self._connection.scalar(sa.select(_facts.c.value).where(_facts.c.name == name))
+        return None if text is None else json.loads(text)
+
+    def cursor(self) -> Cursor | None:
+        value = self.fact("cursor")
+        return None if value is None else Cursor(value[0], bytes.fromhex(value[1]), value[2])
+
+    # ---- the log
+
+    def head(self) -> LogHead:
+        row = self._connection.execute(
+            sa.select(_heads.c.size, _heads.c.root).order_by(_heads.c.size.desc()).limit(1)
+        ).first()
+        return LogHead(row.size, row.root) if row else LogHead(0, merkle.EMPTY_ROOT)
+
+    def records(
+        self,
+        kind: int | None = None,
+        start: int = 0,
+        before: int | None = None,
+        limit: int | None = None,
+        newest: bool = False,
+    ) -> Iterator[LogRecord]:
+        """The records at start … before − 1, of one kind or all; ascending, or the newest first."""
+        order = _records.c.position.desc() if newest else _records.c.position
+        query = sa.select(_records).where(_records.c.position >= start).order_by(order).limit(limit)
+        if before is not None:
+            query = query.where(_records.c.position < before)
+        if kind is not None:
+            query = query.where(_records.c.kind == kind)
+        return map(_record, self._connection.execute(query, execution_options=_STREAM))
+
+    def acts(self) -> list[LogRecord]:
+        """All records but the ballots, in log order."""
+        query = sa.select(_records).where(_records.c.kind != Kind.BALLOT).order_by(_records.c.position)
+        return [_record(row) for row in self._connection.execute(query)]
+
+    def record(self, position: int) -> LogRecord | None:
+        return next(self.records(start=position, before=position + 1), None)
+
+    def positions(self, digest: bytes, kind: int) -> list[int]:
+        """Where the records of a kind are whose body has this SHA-256."""
+        query = sa.select(_records.c.position).where(_records.c.hash == digest, _records.c.kind == kind)
+        return sorted(self._connection.scalars(query))
+
+    def hashes(self, low: bytes, high: bytes, kind: int, limit: int) -> list[bytes]:
+        """Distinct SHA-256 from `low` to `high` of bodies of a kind."""
+        within = sa.and_(_records.c.hash.between(low, high), _records.c.kind == kind)
+        return list(
+            self._connection.scalars(
+                sa.select(_records.c.hash).where(within).distinct().order_by(_records.c.hash).limit(limit)
+            )
+        )
+
+    def place(self, position: int) -> Place:
+        """Where on the chain a record of the log is."""
+        found = self._connection.execute(
+            sa.select(_heads).where(_heads.c.size > position).order_by(_heads.c.size).limit(1)
+        ).one()
+        return Place(*found)
+
+    def counts(self) -> dict[int, int]:
+        """Records by kind."""
+        query = sa.select(_records.c.kind, sa.func.count()).group_by(_records.c.kind)
+        return {kind: count for kind, count in self._connection.execute(query)}
+
+    # ---- the tree
+
+    def tile(self, level: int, number: int) -> bytes:
+        query = sa.select(_tiles.c.hashes).where(_tiles.c.level == level, _tiles.c.number == number)
+        return self._connection.scalar(query) or b""
+
+    def root(self, size: int) -> bytes:
+        """The root of the log's first `size` records, at most as many as there are."""
+        return self.frontier(size).root()
+
+    def frontier(self, size: int) -> merkle.Frontier:
+        return tiles.frontier(self.tile, size)
+
+    def proof(self, position: int, size: int) -> list[bytes]:
+        return tiles.inclusion_proof(self.tile, position, size)
+
+    # ---- what follows for ballots
+
+    def verdict(self, position: int) -> Verdict | None:
+        """None while the ballot is not checked."""
+        row = self._connection.execute(sa.select(_ballots).where(_ballots.c.position == position)).first()
+        return _verdict(row) if row else None
+
+    def verdicts(self, positions: Sequence[int]) -> dict[int, Verdict]:
+        query = sa.select(_ballots).where(_ballots.c.position.in_(positions))
+        return {row.position: _verdict(row) for row in self._connection.execute(query)}
+
+    def reasons(self) -> dict[int, Reason]:
+        """The reason of every ballot with a body, by position."""
+        query = sa.select(_ballots.c.position, _ballots.c.reason).where(_ballots.c.reason.is_not(None))
+        return {position: Reason(reason) for position, reason in self._connection.execute(query)}
+
+    def with_reason(self, reason: Reason) -> list[LogRecord]:
+        """The ballots that are not valid for this reason."""
+        query = (
+            sa.select(_records)
+            .join(_ballots, _ballots.c.position == _records.c.position)
+            .where(_ballots.c.reason == reason)
+        )
+        return [_record(row) for row in self._connection.execute(query.order_by(_records.c.position))]
+
+    def by_reason(self) -> dict[int | None, int]:
+        """Checked ballots by reason."""
+        query = sa.select(_ballots.c.reason, sa.func.count()).group_by(_ballots.c.reason)
+        return {reason: count for reason, count in self._connection.execute(query)}
+
+    def by_unit(self) -> dict[int, tuple[int, int]]:
+        """unit → (valid ballots, distinct roll rows that they come from)."""
+        query = sa.select(_ballots.c.unit, sa.func.count(), sa.func.count(_ballots.c.roll_index.distinct()))
+        query = query.where(_ballots.c.reason == Reason.VALID).group_by(_ballots.c.unit)
+        return {unit: (ballots, cards) for unit, ballots, cards in self._connection.execute(query)}
+
+    def valid_of(self, roll_index: int) -> list[int]:
+        """Positions of the valid ballots of a roll row."""
+        valid = sa.and_(_ballots.c.roll_index == roll_index, _ballots.c.reason == Reason.VALID)
+        return list(self._connection.scalars(sa.select(_ballots.c.position).where(valid).order_by(_ballots.c.position)))
+
+    def fates(self, start: int = 0, limit: int | None = None) -> list[CountedRow]:
+        """The counted set from a position on; empty before the settlement."""
+        query = _COUNTED.where(_fates.c.position >= start).order_by(_fates.c.position).limit(limit)
+        return [_counted(row) for row in self._connection.execute(query)]
+
+    def fates_of(self, positions: Sequence[int]) -> dict[int, CountedRow]:
+        query = _COUNTED.where(_fates.c.position.in_(positions))
+        return {row.position: _counted(row) for row in self._connection.execute(query)}
+
+    def by_status(self) -> dict[int, int]:
+        query = sa.select(_fates.c.status, sa.func.count()).group_by(_fates.c.status)
+        return {status: count for status, count in self._connection.execute(query)}
+
+    # ---- files
+
+    def attachment(self, sha256: bytes) -> bytes | None:
+        return self._connection.scalar(sa.select(_attachments.c.data).where(_attachments.c.sha256 == sha256))
+
+    def attachment_names(self) -> list[bytes]:
+        return list(self._connection.scalars(sa.select(_attachments.c.sha256).order_by(_attachments.c.sha256)))
+
+    # ---- everything
+
+    def export(self) -> Iterator[bytes]:
+        """Everything that follows from the log, as lines of canonical JSON: the same bytes from every database of the same log."""
+        board, head = self.fact("board") or {}, self.head()
+        yield _json_line({"format": EXPORT_FORMAT, "head": {"root": head.root.hex(), "size": head.size}, **board})
+        places = self._connection.execute(sa.select(_heads).order_by(_heads.c.size), execution_options=_STREAM)
+        place: Any = None
+        columns = (_ballots.c.roll_index, _ballots.c.unit, _ballots.c.reason, _fates.c.status, _fates.c.reference)
+        joined = _records.outerjoin(_ballots, _ballots.c.position == _records.c.position).outerjoin(
+            _fates, _fates.c.position == _records.c.position
+        )
+        query = sa.select(_records, *columns).select_from(joined).order_by(_records.c.position)
+        for row in self._connection.execute(query, execution_options=_STREAM):
+            while place is None or place.size <= row.position:
+                place = next(places)
+            record = _record(row)
+            yield _json_line(
+                {
+                    "block": {"hash": place.block_hash.hex(), "number": place.block}, "body": None if row.body is None else row.body.hex(),
+                    "entry": record.entry.encode().hex(), "number": row.number, "position": row.position, "reason": row.reason,
+                    "reference": row.reference, "roll_index": row.roll_index, "signatures": row.signatures.hex(), "status": row.status,
+                    "transaction": place.transaction.hex(), "unit": row.unit,
+                }
+            )  # fmt: skip
+        for sha256 in self.attachment_names():
+            yield _json_line({"attachment": sha256.hex(), "bytes": len(self.attachment(sha256) or b"")})
+        for name in ("setup", "counted", "result"):
+            yield _json_line({"fact": name, "value": self.fact(name)})
+
+
+class Writing(Reading):
+    """What is added in one transaction."""
+
+    def set_fact(self, name: str, value: Any) -> None:
+        self._connection.execute(sa.delete(_facts).where(_facts.c.name == name))
+        self._connection.execute(sa.insert(_facts).values(name=name, value=json.dumps(value)))
+
+    def set_cursor(self, cursor: Cursor) -> None:
+        self.set_fact("cursor", [cursor.number, cursor.hash.hex(), cursor.time])
+
+    def append(self, records: Sequence[LogRecord], leaves: Sequence[bytes], places: Sequence[Place]) -> None:
+        """Records at the end of the log, with their leaf hashes, and the events that hold them."""
+        if not records:
+            return
+        for (level, number), hashes in tiles.grow(self.tile, records[0].position, leaves).items():
+            self._connection.execute(sa.delete(_tiles).where(_tiles.c.level == level, _tiles.c.number == number))
+            self._connection.execute(sa.insert(_tiles).values(level=level, number=number, hashes=hashes))
+        self._insert(_heads, (place._asdict() for place in places))
+        self._insert(
+            _records,
+            (
+                {
+                    "position": r.position, "kind": r.entry.kind, "time": r.entry.time, "role": r.entry.role, "number": r.number,
+                    "hash": r.entry.body_hash, "body": r.body, "signatures": r.signatures,
+                }
+                for r in records
+            ),
+        )  # fmt: skip
+
+    def check(self, verdicts: Iterable[Verdict]) -> None:
+        """What the engine says of ballots that were not checked before."""
+        self._insert(_ballots, (v._asdict() | {"seen": min(v.seen, MAX_SEEN)} for v in verdicts))
+
+    def check_again(self, verdicts: Iterable[Verdict]) -> None:
+        """The same for ballots that were."""
+        for verdict in verdicts:
+            self._connection.execute(sa.delete(_ballots).where(_ballots.c.position == verdict.position))
+            self.check([verdict])
+
+    def settle(self, rows: Iterable[CountedRow]) -> None:
+        self._insert(
+            _fates, ({"position": row.position, "status": row.status, "reference": row.reference} for row in rows)
+        )
+
+    def attach(self, files: dict[bytes, bytes]) -> None:
+        self._insert(_attachments, ({"sha256": name, "data": data} for name, data in files.items()))
+
+    def _insert(self, table: sa.Table, rows: Iterable[dict[str, Any]]) -> None:
+        rows = list(rows)
+        if rows:
+            self._connection.execute(sa.insert(table), rows)
+
+
+_COUNTED = sa.select(_fates, _ballots.c.roll_index).outerjoin(_ballots, _ballots.c.position == _fates.c.position)
+
+
+def _record(row: sa.Row) -> LogRecord:
+    return LogRecord(row.position, Entry(row.kind, row.time, row.role, row.hash), row.body, row.number, row.signatures)
+
+
+def _verdict(row: sa.Row) -> Verdict:
+    return Verdict(row.position, row.roll_index, row.unit, row.seen, None if row.reason is None else Reason(row.reason))
+
+
+def _counted(row: sa.Row) -> CountedRow:
+    return CountedRow(
+        row.position, NO_ROW if row.roll_index is None else row.roll_index, Status(row.status), row.reference
+    )
+
+
+def _json_line(value: Any) -> bytes:
+    return canonical_json(value) + b"\n"
+
+
+def _line(error: sa.exc.DatabaseError) -> str:
+    return " ".join(str(error.orig).split())
+
+
+def _sqlite(connection: Any, _: Any) -> None:
+    # The driver begins no transaction for a SELECT, so it is left to SQLAlchemy's "begin": a snapshot needs one.
+    connection.isolation_level = None
+    # What a power cut takes from the end is read from the chain again.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")

@@ -1,0 +1,80 @@
+"""The log's tree in tiles: how much of it has to be kept so that any proof against any past head is a few look-ups.
+
+A tile is up to 256 hashes, 32 bytes each, end to end. Tiles of level 0 hold the leaf hashes; an entry of level L + 1 is the root over a full tile
+of level L. Full tiles never change, and a log of n leaves has n/256 + n/65536 + … of them. (The arithmetic of C2SP tlog-tiles.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from protocol import merkle
+
+WIDTH = 256
+"""Hashes in a full tile: eight levels of the tree, 8 KB."""
+
+DEPTH = WIDTH.bit_length() - 1
+
+Load = Callable[[int, int], bytes]
+"""(level, number) → the hashes of that tile."""
+
+
+def grow(load: Load, size: int, leaves: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
+    """The tiles, by (level, number), that are new or longer once `leaves` are appended to the tree of `size`."""
+    changed: dict[tuple[int, int], bytes] = {}
+    level, start, hashes = 0, size, list(leaves)
+    while hashes:
+        number, filled = divmod(start, WIDTH)
+        stream = (load(level, number) if filled else b"") + b"".join(hashes)
+        hashes = []
+        for offset in range(0, len(stream), 32 * WIDTH):
+            tile = stream[offset : offset + 32 * WIDTH]
+            changed[level, number] = tile
+            if len(tile) == 32 * WIDTH:
+                hashes.append(merkle.root(_hashes(tile)))
+            number += 1
+        level, start = level + 1, start // WIDTH
+    return changed
+
+
+def frontier(load: Load, size: int) -> merkle.Frontier:
+    """What appending to the tree over the first `size` leaves needs; its `root()` is that tree's."""
+    return _span(load, 0, size)
+
+
+def inclusion_proof(load: Load, index: int, size: int) -> list[bytes]:
+    """The proof of leaf `index` in the tree over the first `size` leaves (RFC 9162, section 2.1.3.1). Raises IndexError outside it."""
+    if not 0 <= index < size:
+        raise IndexError(f"no leaf {index} in a tree of {size}")
+    proof, low, high = [], 0, size
+    while high - low > 1:
+        split = low + (1 << (high - low - 1).bit_length() - 1)
+        if index < split:
+            proof.append(_span(load, split, high).root())
+            high = split
+        else:
+            proof.append(_span(load, low, split).root())
+            low = split
+    return proof[::-1]
+
+
+def _span(load: Load, low: int, high: int) -> merkle.Frontier:
+    """The complete subtrees over the leaves low … high − 1, largest first. `low` is 0 or where a proof splits: a multiple of each subtree."""
+    found = merkle.Frontier()
+    found.size = high - low
+    while low < high:
+        level = (high - low).bit_length() - 1
+        found.peaks.append(_node(load, level, low >> level))
+        low += 1 << level
+    return found
+
+
+def _node(load: Load, level: int, index: int) -> bytes:
+    """The root of the complete subtree over the leaves index·2^level … below (index + 1)·2^level."""
+    tile_level, rest = divmod(level, DEPTH)
+    number, place = divmod(index << rest, WIDTH)
+    return merkle.root(_hashes(load(tile_level, number)[32 * place : 32 * (place + (1 << rest))]))
+
+
+def _hashes(data: bytes) -> list[bytes]:
+    return [data[i : i + 32] for i in range(0, len(data), 32)]
