@@ -109,7 +109,7 @@ def emit(value: Any) -> None:
 def progress(title: str, total: int | None, quiet: bool = False) -> Iterator[Any]:
     """A progress bar on standard error; yields `advance(done)` taking the absolute number done so far."""
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.description}"), BarColumn(bar_width=14), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(), TimeRemainingColumn(), console=screen, disable=quiet, transient=False,
     )  # fmt: skip
     with bar:

@@ -1,0 +1,539 @@
+"""`ballotboard demo`: a whole election on this machine, from an empty chain to a verified result.
+
+Everything is real: the chain, the contract, every encryption and proof, the HTTP between the parts. Only the clock is scaled: the
+embedded chain's time is moved forward where a real election waits for it. Each step calls the functions behind the commands that people
+use; the verifier runs as a process of its own that is told nothing but a node, an address and the election id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from rich.table import Table
+
+from authority import actions as authority
+from authority.config import new_config, parse_config
+from authority.registrar import Issue, Voter, make_roll, publish_roll, save_roll
+from bulletin.cli import index_board
+from chain.anvil import Anvil
+from chain.board import Board
+from chain.console import JsonOption, emit, note, progress, screen
+from chain.log import read_log
+from chain.sealed import Cost
+from protocol import credential, engine
+from protocol.attachments import Station, Unit
+from protocol.encoding import canonical_json
+from protocol.engine import CreateRequest
+from protocol.errors import BallotboardError
+from protocol.manifest import Contest, Role, RoleKind, Rule
+from protocol.paper import ContestCount
+from protocol.receipt import Receipt
+from protocol.records import Kind, Report, ballot_hash
+from relayer import keys as relayer_keys
+from scripts.ballot_data import BallotData, burlington, read_ballots
+from scripts.load import send_ballots
+from scripts.services import COMMAND, Service, free_port
+from station import actions as station
+from station.result import Counted
+from trustee import actions as trustee
+from trustee.keystore import Keystore
+
+TRUSTEES, THRESHOLD, STATIONS = 3, 2, 3
+
+MORNING, EVENING, EMBARGO, NIGHT = 9, 17, 20, 21
+"""The demo's day (hours UTC): the poll opens, closes and is counted, paper results are public, totals are decrypted."""
+
+APPEND_GRACE = 60
+"""Seconds after the close in which promised ballots still land."""
+
+MINIMUM_BALLOTS = 30
+"""No figure is decrypted for fewer ballots, unless the whole election has fewer."""
+
+CREATE_CHUNK = 512
+"""Ballots made between two moves of the progress bar."""
+
+PRACTICE_PAPERS = 40
+"""Practice papers issued at a station of the demo."""
+
+QUICK = Cost(1, 8 * 1024 * 1024)
+"""Cost of the demo's passphrases, which are thrown away with it. Real keystores take chain.sealed.STRONG."""
+
+
+def demo(
+    contest: Annotated[
+        Path | None, typer.Option(help="contest.json of another election; default: Burlington 2009.")
+    ] = None,
+    ballots: Annotated[Path | None, typer.Option(help="Its ballots.csv.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N ballots, in file order.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for everything the demo writes; default: a temporary one.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the services running until ^C, and print their addresses.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a real election on this machine and verify it: Burlington, Vermont, mayor 2009, or another from files.
+
+    Example: ballotboard demo --contest contest.json --ballots ballots.csv --limit 3000 --json
+    """
+    if (contest is None) != (ballots is None):
+        raise BallotboardError("--contest and --ballots belong together: give both, or none for Burlington 2009")
+    data = read_ballots(contest, ballots) if contest and ballots else burlington()
+    data = data.first(limit)
+    if out is not None and out.exists() and any(out.iterdir()):
+        raise BallotboardError(f"{out} is not empty: choose another folder for the demo")
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    folder = out or Path(tempfile.mkdtemp(prefix="ballotboard-demo-"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as services:
+            summary = Demo(data, folder.resolve(), services).run()
+            if as_json:
+                emit(summary)
+            else:
+                _print_summary(summary, data, folder if out or keep else None)
+            if keep:
+                note("\nThe services run until you press ^C.")
+                threading.Event().wait()
+    finally:
+        if out is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    if not summary["verified"] or not summary["receipt_ok"]:
+        raise typer.Exit(1)
+
+
+@dataclass
+class People:
+    """Everyone with a key. In a real election these are different people on different machines."""
+
+    authority: LocalAccount
+    registrar: LocalAccount
+    cosigner: LocalAccount
+    trustees: list[LocalAccount]
+    verifier: LocalAccount
+    officers: list[tuple[LocalAccount, LocalAccount]]
+
+    @staticmethod
+    def draw() -> People:
+        new = Account.create
+        return People(
+            new(), new(), new(), [new() for _ in range(TRUSTEES)], new(), [(new(), new()) for _ in range(STATIONS)]
+        )
+
+
+@dataclass
+class Demo:
+    """One run. Each method is one step of an election, in order; `run` tells the story."""
+
+    data: BallotData
+    folder: Path
+    services: ExitStack
+    people: People = field(default_factory=People.draw)
+    seconds: dict[str, float] = field(default_factory=dict)
+    passphrase: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    def run(self) -> dict[str, Any]:
+        note(f"{self.data.name}: {len(self.data.votes):,} ballots, {len(self.data.options)} options")
+        note(f"Source: {self.data.source}\n")
+        self.start_chain()
+        self.publish()
+        self.make_joint_key()
+        self.make_roll()
+        self.open()
+        self.start_services()
+        bodies = self.encrypt()
+        accepted = self.cast(bodies)
+        self.index()
+        self.count_paper()
+        self.close_and_settle()
+        self.reveal_paper()
+        self.decrypt_and_announce()
+        report = self.verify()
+        receipt_ok = self.check_receipt()
+        self.certify(report)
+        return {
+            "election": self.data.name, "ballots": len(bodies), "accepted": accepted,
+            "tally": report["tally"], "paper": report["paper"], "total": report["total"],
+            "verified": report["verdict"] == "verified" and report["tally"] == self.data.totals(),
+            "checks": report["checks"], "head": report["head"],
+            "network": {"engine": "anvil", "validators": 0},
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "receipt_ok": receipt_ok, "election_id": report["election"], "implementation": report["engine"],
+            "rpc": self.chain.url, "contract": self.contract, "board": self.board_url, "relayer": self.relayer_url,
+        }  # fmt: skip
+
+    # ---- setup
+
+    def start_chain(self) -> None:
+        self.day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        self.chain = self.services.enter_context(Anvil(timestamp=self._hour(MORNING) - 600))
+        self._step(f"A chain runs (anvil, one process, a block a second) at {self.chain.url}")
+
+    def publish(self) -> None:
+        self.relayer_port, self.board_port = free_port(), free_port()
+        self.relayer_url, self.board_url = (
+            f"http://127.0.0.1:{self.relayer_port}",
+            f"http://127.0.0.1:{self.board_port}",
+        )
+        self.relayer_folder = self.folder / "relayer"
+        self.relayer_address, self.relayer_key = relayer_keys.create(self.relayer_folder, self.passphrase, QUICK)
+        config_file = self.folder / "election.toml"
+        config_file.write_text(self._config_text())
+        self.config = parse_config(config_file.read_text(), self._hour(MORNING) - 600, str(config_file))
+        self.board_file = self.folder / "board.json"
+        published = authority.publish(
+            self.chain.web3, self.chain.url, self.config, self.people.authority, self.board_file,
+            relayers=[self.relayer_url], boards=[self.board_url],
+        )  # fmt: skip
+        self.contract, self.manifest = published.connection.contract, published.manifest
+        self._step(
+            f"The authority deploys the contract {self.contract} with the manifest as record 0; election id {self.manifest.election_id.hex()[:16]}…"
+        )
+
+    def make_joint_key(self) -> None:
+        self.keystores = [
+            self.services.enter_context(
+                Keystore.create(self.folder / f"trustee-{j}.keystore", self.passphrase, account, QUICK)
+            )
+            for j, account in enumerate(self.people.trustees, 1)
+        ]
+        for store in self.keystores:
+            trustee.join(self._board(), store, self.manifest.election_id)
+        with progress(f"{TRUSTEES} trustees make a joint key, {THRESHOLD} of them needed", 3) as advance:
+            for number, act in enumerate((trustee.commit, trustee.reveal, trustee.confirm), 1):
+                self._together(partial(self._trustee, act), self.keystores)
+                advance(number)
+
+    def _trustee(self, act: Callable[[Board, Keystore], object], store: Keystore) -> object:
+        return act(self._board(), store)
+
+    def make_roll(self) -> None:
+        first = 1 if len(self.config.units) > 1 else 0
+        voters = [Voter(f"voter-{i}", first + unit) for i, (unit, _) in enumerate(self.data.votes)]
+        with progress("The registrar makes the roll", len(voters)) as advance:
+            self.issue: Issue = make_roll(voters, self.config.units, progress=advance)
+        roll_folder = self.folder / "roll"
+        save_roll(self.issue, voters, self.config.units, roll_folder)
+        publish_roll(self.chain.web3, self.contract, self.people.registrar, roll_folder)
+
+    def open(self) -> None:
+        self.chain.advance_to(self._hour(MORNING))
+        opened = authority.open_poll(self.chain.web3, self.contract, self.people.authority)
+        self._step(f"09:00: the poll opens; joint key {opened.key.hex()[:16]}…, {opened.voters:,} voters")
+        self.election = read_log(self.chain.web3, self.contract).open()
+
+    def start_services(self) -> None:
+        environment = {**os.environ, "BALLOTBOARD_PASSPHRASE": self.passphrase, "PYTHONWARNINGS": "ignore"}
+        board = str(self.board_file)
+        relayer = [
+            "relayer",
+            "run",
+            "--board",
+            board,
+            "--dir",
+            str(self.relayer_folder),
+            "--port",
+            str(self.relayer_port),
+        ]
+        bulletin = ["board", "serve", "--board", board, "--port", str(self.board_port)]
+        bulletin += ["--database", f"sqlite:///{self.folder / 'board.db'}"]
+        self.services.enter_context(Service(relayer, self.relayer_url, environment))
+        self.services.enter_context(Service(bulletin, self.board_url, environment, "/healthz"))
+        self._step(f"A relayer takes ballots at {self.relayer_url}, the public board is at {self.board_url}")
+
+    # ---- the online vote
+
+    def encrypt(self) -> list[bytes]:
+        seen, nonce = self._board().head().size, self.issue.nonce
+        requests = []
+        for card in self.issue.cards:
+            option = self.data.votes[card.voter][1]
+            choice = [int(place == option) for place in range(len(self.data.options))]
+            secret = credential.secret_key(card.code, nonce, card.serial)
+            requests.append(
+                CreateRequest(card.roll_index, seen, card.unit, 0, secret, secrets.token_bytes(32), [choice])
+            )
+        bodies: list[bytes] = []
+        with self._timed("encrypt"), progress(f"Voters encrypt ({engine.name()})", len(requests)) as advance:
+            for start in range(0, len(requests), CREATE_CHUNK):
+                bodies += self.election.engine.create(requests[start : start + CREATE_CHUNK])
+                advance(len(bodies))
+        self.voters_ballot = bodies[len(bodies) // 2]
+        return bodies
+
+    def cast(self, bodies: list[bytes]) -> int:
+        order = list(bodies)
+        secrets.SystemRandom().shuffle(order)
+        with self._timed("intake"), progress("Ballots are sent, checked and promised", len(order)) as advance:
+            answers = send_ballots(self.relayer_url, order, advance)
+        if answers.refusals:
+            raise BallotboardError(
+                f"the relayer refused {len(answers.refusals)} ballots, the first as {answers.refusals[0][1]}"
+            )
+        with self._timed("chain"), progress("Promised ballots become final", len(order)) as advance:
+            self._follow(len(order), lambda: self._get(self.relayer_url, "/v1/status")["ballots"]["final"], advance)
+        return len(answers.promises)
+
+    def index(self) -> None:
+        size = self._board().head().size
+        with progress("The public board has followed", size) as advance:
+            self._follow(size, lambda: self._get(self.board_url, "/api/v1/head")["size"], advance)
+        with self._timed("index"), progress("A second board indexes from nothing", size) as advance:
+            head = index_board(
+                self._connection(), f"sqlite:///{self.folder / 'second-board.db'}", lambda done, _: advance(done)
+            )
+        if head.root.hex() != self._get(self.board_url, "/api/v1/head")["root"]:
+            raise BallotboardError("two boards that followed the same chain show different heads")
+
+    # ---- paper
+
+    def count_paper(self) -> None:
+        self.chain.advance_to(self._hour(EVENING))
+        self.stations = [
+            self.services.enter_context(
+                station.init(
+                    self.folder / f"station-{n}", self._board(), n, self.passphrase, self._connection(), cost=QUICK
+                )
+            )
+            for n in range(STATIONS)
+        ]
+        with progress(f"17:00: {STATIONS} stations count practice papers and sign hashes", STATIONS) as advance:
+            self._together(self._count_station, range(STATIONS))
+            advance(STATIONS)
+
+    def _count_station(self, n: int) -> None:
+        folder, officers = self.stations[n], self.people.officers[n]
+        station.open_station(folder, self._board())
+        station.close_station(folder)
+        station.count(folder, self._practice(n), self._board())
+        for officer in officers:
+            station.sign(folder, officer)
+        station.submit(folder, self._board(), officers[0])
+
+    def reveal_paper(self) -> None:
+        self.chain.advance_to(self._hour(EMBARGO))
+        with progress("20:00: the embargo ends, stations reveal their results", STATIONS) as advance:
+            self._together(
+                lambda n: station.reveal(self.stations[n], self._board(), self.people.officers[n][0]), range(STATIONS)
+            )
+            advance(STATIONS)
+
+    # ---- the result
+
+    def close_and_settle(self) -> None:
+        self.chain.advance_to(authority.close_time(self.chain.web3, self.contract))
+        authority.close_poll(self.chain.web3, self.contract, self.people.authority)
+        self.chain.advance_to(self._hour(EMBARGO))
+        authority.settle_poll(self.chain.web3, self.contract, self.people.authority)
+        self._step("The poll is closed and settled: from here on the counted set is fixed")
+
+    def decrypt_and_announce(self) -> None:
+        self.chain.advance_to(self._hour(NIGHT))
+        with self._timed("tally"):
+            for j, store in enumerate(self.keystores[:THRESHOLD], 1):
+                with progress(
+                    f"21:00: trustee {j} verifies the record and decrypts totals", len(self.data.votes)
+                ) as advance:
+                    trustee.decrypt(self._board(), store, advance)
+            with progress("The authority recomputes and announces", len(self.data.votes)) as advance:
+                authority.announce(self.chain.web3, self.contract, self.people.authority, advance)
+
+    def verify(self) -> dict[str, Any]:
+        election = self.manifest.election_id.hex()
+        arguments = [
+            "verify",
+            "tally",
+            "--rpc",
+            self.chain.url,
+            "--contract",
+            self.contract,
+            "--election",
+            election,
+            "--json",
+        ]
+        self._step(
+            "An observer verifies, in a process that trusts nobody:\n     ballotboard " + " ".join(arguments[:-1])
+        )
+        with self._timed("verify"):
+            found = self._ballotboard(*arguments)
+        if found.returncode not in (0, 1) or not found.stdout:
+            raise BallotboardError(f"the verifier could not run: {found.stderr.strip()[-500:]}")
+        report = json.loads(found.stdout)
+        outcomes = Counter(check["outcome"] for check in report["checks"])
+        note(f"     {', '.join(f'{number} checks {outcome}' for outcome, number in outcomes.items())}")
+        note(f"     {report['verdict']}. {report['sentence']}")
+        return report
+
+    def check_receipt(self) -> bool:
+        answer = self._get(self.relayer_url, f"/v1/ballots/{ballot_hash(self.voters_ballot).hex()}")
+        path = self.folder / "receipt.json"
+        path.write_bytes(Receipt.parse(canonical_json(answer["receipt"])).body())
+        found = self._ballotboard("verify", "receipt", str(path), "--rpc", self.chain.url, "--contract", self.contract)
+        self._step(
+            f"One voter checks a receipt: {'it is in the log' if found.returncode == 0 else 'IT DOES NOT VERIFY'}"
+        )
+        return found.returncode == 0
+
+    def certify(self, report: dict[str, Any]) -> None:
+        """The registered verifier commits to its verdict, then reveals it; with one of one agreeing the board is certified."""
+        if report["state"] is None:
+            return
+        verdict = Report(
+            report["verdict"] == "verified",
+            bytes.fromhex(report["state"]),
+            bytes.fromhex(report["report"]),
+            secrets.token_bytes(32),
+        )
+        writer = authority.Writer(self.chain.web3, self.contract, self.people.verifier)
+        for body in (verdict.commitment(), verdict.body()):
+            writer.append(Kind.REPORT, body, [self.people.verifier])
+        self._step(f"The registered verifier puts its report on the record; certified: {self._board().certified()}")
+
+    # ---- helpers
+
+    def _config_text(self) -> str:
+        data, people = self.data, self.people
+        leaves = list(range(1, len(data.units) + 1)) if len(data.units) > 1 else [0]
+        units = [Unit("city", data.name if len(data.units) > 1 else data.units[0], -1, 0 if leaves == [0] else -1)]
+        units += [Unit("precinct", name, 0, 0) for name in data.units] if leaves != [0] else []
+        stations = [
+            Station(
+                n,
+                leaves[n % len(leaves)],
+                tuple(bytes.fromhex(officer.address[2:]) for officer in officers),
+                f"Practice station {n}",
+            )
+            for n, officers in enumerate(people.officers)
+        ]
+        roles = [
+            (RoleKind.AUTHORITY, "authority", people.authority), (RoleKind.REGISTRAR, "registrar", people.registrar),
+            (RoleKind.COSIGNER, "cosigner", people.cosigner), (RoleKind.VERIFIER, "observer", people.verifier),
+            *((RoleKind.TRUSTEE, f"trustee {j}", account) for j, account in enumerate(people.trustees, 1)),
+        ]  # fmt: skip
+        hours = {
+            "open_not_before": MORNING, "close": EVENING, "close_not_after": EVENING, "count_not_before": EVENING,
+            "reveal_not_before": EMBARGO, "settle_not_before": EMBARGO, "decrypt_not_before": NIGHT,
+        }  # fmt: skip
+        windows = {name: datetime.fromtimestamp(self._hour(hour), UTC).isoformat() for name, hour in hours.items()}
+        windows["append_grace"] = f"{APPEND_GRACE}s"
+        return new_config(
+            name=data.name, practice=True,
+            contests=[Contest("mayor", data.name, Rule.ONE_OF_K, 0, data.options)],
+            units=units, stations=stations, windows=windows, trustees=THRESHOLD, verifiers=1,
+            roles=[
+                *(Role(kind, name, bytes.fromhex(account.address[2:]), b"") for kind, name, account in roles),
+                Role(RoleKind.RELAYER, "relayer", bytes.fromhex(self.relayer_address[2:]), self.relayer_key),
+            ],
+            minimum_ballots=MINIMUM_BALLOTS, decrypt_level=1,
+        )  # fmt: skip
+
+    def _practice(self, n: int) -> Counted:
+        """Practice figures: no election, just numbers that add up. Every option gets a vote in turn."""
+        options = self.data.options
+        spoiled, invalid = n, 1
+        marked = PRACTICE_PAPERS - spoiled - invalid
+        counts = [marked // len(options) + (place < marked % len(options)) for place in range(len(options))]
+        return Counted(
+            PRACTICE_PAPERS, spoiled, 0, PRACTICE_PAPERS - spoiled, (ContestCount(0, tuple(counts), 0, invalid),)
+        )
+
+    def _hour(self, hour: int) -> int:
+        return int(self.day.timestamp()) + 3600 * hour
+
+    def _board(self) -> Board:
+        return Board(self.chain.web3, self.contract)
+
+    def _connection(self) -> Any:
+        return authority.connection(self.board_file)
+
+    def _ballotboard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        root = str(Path(__file__).resolve().parents[1])
+        environment = {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "ignore"}
+        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+    def _get(self, base: str, path: str) -> Any:
+        answer = httpx.get(base + path, timeout=30)
+        if answer.status_code != 200:
+            raise BallotboardError(f"{base}{path} answers {answer.status_code}: {answer.text[:200]}")
+        return answer.json()
+
+    def _follow(self, goal: int, done: Callable[[], int], advance: Callable[[int], None]) -> None:
+        while (now := done()) < goal:
+            advance(now)
+            time.sleep(0.2)
+        advance(goal)
+
+    def _together(self, act: Callable[[Any], Any], whom: Iterable[Any]) -> None:
+        """Let people act at the same time, as they do, each on a machine of their own."""
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(act, whom))
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+    def _step(self, text: str) -> None:
+        note(text)
+
+
+def _print_summary(summary: dict[str, Any], data: BallotData, folder: Path | None) -> None:
+    table = Table(title=f"\n{data.name}")
+    for column in ("option", "online", "published", "practice paper", "total"):
+        table.add_column(column, justify="left" if column == "option" else "right")
+    published = data.totals()
+    for option in data.options:
+        votes = (
+            [summary["tally"][option], published[option], summary["paper"][option], summary["total"][option]]
+            if summary["tally"]
+            else []
+        )
+        table.add_row(option, *(f"{number:,}" for number in votes))
+    screen.print(table)
+    rates = Table()
+    for column in ("step", "how many", "seconds", "rate"):
+        rates.add_column(column, justify="left" if column == "step" else "right")
+    for name, taken in summary["seconds"].items():
+        rates.add_row(
+            name, f"{summary['ballots']:,}", f"{taken:.1f}", f"{summary['ballots'] / max(taken, 0.001):,.0f}/s"
+        )
+    screen.print(rates)
+    screen.print(f"implementation: {summary['implementation']}; engine: anvil (no consensus evidence)")
+    verdict = "[bold green]verified[/bold green]" if summary["verified"] else "[bold red]NOT VERIFIED[/bold red]"
+    screen.print(
+        f"{summary['accepted']:,} of {summary['ballots']:,} ballots accepted, receipt {'ok' if summary['receipt_ok'] else 'WRONG'}: {verdict}\n"
+    )
+    if folder:
+        screen.print(
+            f"  node      {summary['rpc']}\n  contract  {summary['contract']}\n  board     {summary['board']}\n  relayer   {summary['relayer']}\n  files     {folder}"
+        )
+    note("Next: ballotboard demo --keep      look at the public board, and run the verifier by hand")
+    note("      ballotboard verify checks    what was checked just now")
+    note("      README.md                    hold an election of your own in ten minutes")
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
