@@ -7,6 +7,7 @@ of level L. Full tiles never change, and a log of n leaves has n/256 + n/65536 +
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from protocol import merkle
 
@@ -39,38 +40,16 @@ def grow(load: Load, size: int, leaves: Sequence[bytes]) -> dict[tuple[int, int]
 
 def frontier(load: Load, size: int) -> merkle.Frontier:
     """What appending to the tree over the first `size` leaves needs; its `root()` is that tree's."""
-    return _span(load, 0, size)
+    return merkle.stored_frontier(partial(_node, load), 0, size)
 
 
 def inclusion_proof(load: Load, index: int, size: int) -> list[bytes]:
-    """The proof of leaf `index` in the tree over the first `size` leaves (RFC 9162, section 2.1.3.1). Raises IndexError outside it."""
-    if not 0 <= index < size:
-        raise IndexError(f"no leaf {index} in a tree of {size}")
-    proof, low, high = [], 0, size
-    while high - low > 1:
-        split = low + (1 << (high - low - 1).bit_length() - 1)
-        if index < split:
-            proof.append(_span(load, split, high).root())
-            high = split
-        else:
-            proof.append(_span(load, low, split).root())
-            low = split
-    return proof[::-1]
-
-
-def _span(load: Load, low: int, high: int) -> merkle.Frontier:
-    """The complete subtrees over the leaves low … high − 1, largest first. `low` is 0 or where a proof splits: a multiple of each subtree."""
-    found = merkle.Frontier()
-    found.size = high - low
-    while low < high:
-        level = (high - low).bit_length() - 1
-        found.peaks.append(_node(load, level, low >> level))
-        low += 1 << level
-    return found
+    """The proof of leaf `index` in the tree over the first `size` leaves. Raises IndexError outside it."""
+    return merkle.stored_inclusion_proof(partial(_node, load), index, size)
 
 
 def _node(load: Load, level: int, index: int) -> bytes:
-    """The root of the complete subtree over the leaves index·2^level … below (index + 1)·2^level."""
+    """A merkle.Node."""
     tile_level, rest = divmod(level, DEPTH)
     number, place = divmod(index << rest, WIDTH)
     return merkle.root(_hashes(load(tile_level, number)[32 * place : 32 * (place + (1 << rest))]))

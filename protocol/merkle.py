@@ -7,9 +7,12 @@ A tree of n leaves has as left subtree the largest power of two below n. All fun
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+Node = Callable[[int, int], bytes]
+"""(level, index) → the root of the complete subtree over the leaves index·2^level … below (index + 1)·2^level, however it is stored."""
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -90,6 +93,33 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
             node = node_hash(node, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and node == expected
+
+
+def stored_frontier(node: Node, low: int, high: int) -> Frontier:
+    """The complete subtrees over the leaves low … high − 1; `low` is 0 or where a proof splits: a multiple of each of them."""
+    found = Frontier()
+    found.size = high - low
+    while low < high:
+        level = (high - low).bit_length() - 1
+        found.peaks.append(node(level, low >> level))
+        low += 1 << level
+    return found
+
+
+def stored_inclusion_proof(node: Node, index: int, size: int) -> list[bytes]:
+    """`inclusion_proof` of leaf `index` in the tree over the first `size` leaves, in O(log² size) look-ups. Raises IndexError outside it."""
+    if not 0 <= index < size:
+        raise IndexError(f"no leaf {index} in a tree of {size}")
+    proof, low, high = [], 0, size
+    while high - low > 1:
+        split = low + (1 << (high - low - 1).bit_length() - 1)
+        if index < split:
+            proof.append(stored_frontier(node, split, high).root())
+            high = split
+        else:
+            proof.append(stored_frontier(node, low, split).root())
+            low = split
+    return proof[::-1]
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chain.log import ElectionLog
-from protocol.merkle import EMPTY_ROOT, node_hash
+from protocol.merkle import node_hash, stored_frontier, stored_inclusion_proof
 from protocol.receipt import Receipt
 from protocol.records import LogHead
 
@@ -41,28 +41,13 @@ class Tree:
 
     def root(self, size: int) -> bytes:
         """The root of the tree over the first `size` leaves."""
-        return self._node((size - 1).bit_length(), 0, size) if size else EMPTY_ROOT
+        return stored_frontier(self._stored, 0, size).root()
 
     def proof(self, index: int, size: int) -> list[bytes]:
-        """The inclusion proof of leaf `index` in the tree of `size` leaves (section 2.1.3.1). Raises IndexError outside it."""
-        if not 0 <= index < size <= self.size:
-            raise IndexError(f"no leaf {index} in a tree of {size} inside one of {self.size}")
-        proof, level = [], 0
-        while size > 1 << level:
-            sibling = index >> level ^ 1
-            if sibling << level < size:
-                proof.append(self._node(level, sibling, size))
-            level += 1
-        return proof
-
-    def _node(self, level: int, index: int, size: int) -> bytes:
-        """The root of leaves index·2^level … below (index + 1)·2^level, cut at `size`. Only one child can be cut: O(level)."""
-        if index + 1 << level <= size:
-            return self._stored(level, index)
-        left = self._node(level - 1, 2 * index, size)
-        if 2 * index + 1 << level - 1 >= size:
-            return left  # an odd last node passes up unchanged
-        return node_hash(left, self._node(level - 1, 2 * index + 1, size))
+        """The inclusion proof of leaf `index` in the tree of `size` leaves. Raises IndexError outside it."""
+        if size > self.size:
+            raise IndexError(f"no tree of {size} leaves inside one of {self.size}")
+        return stored_inclusion_proof(self._stored, index, size)
 
     def _stored(self, level: int, index: int) -> bytes:
         return bytes(self._levels[level][32 * index : 32 * index + 32])
