@@ -156,3 +156,29 @@ else
 native:
 	@echo 'setup: native/ has no Cargo.toml yet: skipped'
 endif
+
+# --- the permissioned network (Go): only where there is a Go; nothing else needs it ---
+
+GO_SOURCES := $(shell find chain/validator -name '*.go' ! -name '*_test.go' 2>/dev/null) chain/validator/go.mod chain/validator/go.sum
+
+## validator: the validator and geth, into .bin/ (needs Go 1.26; two minutes the first time)
+.PHONY: validator
+validator: .bin/validator .bin/geth
+
+.bin/validator: $(GO_SOURCES)
+	@command -v go >/dev/null || { echo 'validator: there is no Go: install 1.26 or later' >&2; exit 1; }
+	cd chain/validator && go build -trimpath -ldflags '-s -w' -o ../../.bin/validator .
+
+.bin/geth: chain/validator/go.mod
+	@command -v go >/dev/null || { echo 'validator: there is no Go: install 1.26 or later' >&2; exit 1; }
+	cd chain/validator && go build -trimpath -ldflags '-s -w' -o ../../.bin/geth github.com/ethereum/go-ethereum/cmd/geth
+
+## test-validator: the validator's own tests, with a real geth; part of `make test` where there is Go
+.PHONY: test-validator
+test-validator: validator
+	cd chain/validator && go vet ./... && go test ./...
+
+ifneq ($(shell go version 2>/dev/null | grep -E 'go1\.(2[6-9]|[3-9][0-9])'),)
+test: test-validator
+test-python: validator
+endif

@@ -14,13 +14,9 @@ It is an invariant that `STATE` is a whole dump. After a kill -9 at most STATE_I
 
 from __future__ import annotations
 
-import ctypes
 import os
-import random
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -33,6 +29,7 @@ from typing import IO
 from web3 import Web3
 
 from chain.errors import ChainError, NodeUnreachable
+from chain.process import free_port, port_is_free, spawn
 from chain.rpc import Address, block, call, checksummed, connect, is_anvil
 
 CHAIN_ID = 31_337
@@ -50,9 +47,6 @@ HARDFORK = "osaka"
 HISTORY = 256
 """Blocks whose state anvil keeps. It would otherwise write every state to the home directory; readers ask for the head's only."""
 
-PORTS = range(20_000, 32_768)
-"""Where a free port is taken: below those that the kernel gives to outgoing connections, which would come in between now and then."""
-
 STATE_INTERVAL = 5
 """Seconds between dumps of the state file: one of 100,000 ballots has 400 MB and takes a second or two of one core."""
 
@@ -65,7 +59,6 @@ POLL = 0.02
 BALANCE = 10**24
 """Wei for a funded account: a million ether, gas for more transactions than a chain can hold."""
 
-_PR_SET_PDEATHSIG = 1
 _COMPLETE = b'"historical_states":null}'
 """How a whole dump of anvil 1.7 ends."""
 
@@ -112,28 +105,12 @@ class Anvil:
         """Starts the process and returns when it answers. Raises ChainError: no binary, port in use, unreadable state."""
         binary = find_binary()
         if not self.port:
-            self.port = _free_port()
-        elif not _port_is_free(self.port):
+            self.port = free_port()
+        elif not port_is_free(self.port):
             raise ChainError(f"port {self.port} is in use: choose another with --port, or stop what listens there")
         command = [str(binary), *self._options()]
-        parent = os.getpid()
-        libc = ctypes.CDLL(None)  # loaded before the fork: nothing but system calls is safe after it
-
-        def die_with_parent() -> None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:
-                os._exit(1)
-
         with tempfile.TemporaryFile() as output:
-            # A session of its own: ^C at the terminal goes to the starter, which stops this when its own work is at an end.
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
+            self._process = spawn(command, output)
             try:
                 self._await(output)
             except BaseException:
@@ -159,6 +136,11 @@ class Anvil:
         if self._keeper:
             self._keeper.finish()
             self._keeper = None
+
+    def tend(self) -> None:
+        """Raises ChainError if the process has ended by itself."""
+        if not self.pid:
+            raise ChainError("anvil has ended by itself; start it again")
 
     def fund(self, accounts: Iterable[Address], wei: int = BALANCE) -> None:
         """Sets the balance of accounts."""
@@ -208,7 +190,7 @@ class Anvil:
         while True:
             if self._process.poll() is not None:
                 raise ChainError(_why(output, self.port))
-            if not _port_is_free(self.port):
+            if not port_is_free(self.port):
                 try:
                     self.web3 = connect(self.url)
                     return
@@ -314,17 +296,6 @@ def _state_time(state: Path) -> int:
 
 
 # ---------------------------------------------------------------- the process
-
-
-def _free_port() -> int:
-    while not _port_is_free(port := random.SystemRandom().choice(PORTS)):
-        pass
-    return port
-
-
-def _port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _why(output: IO[bytes], port: int) -> str:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,17 +11,28 @@ from typing import Annotated, Any
 import typer
 
 from chain.anvil import BLOCK_TIME, CHAIN_ID, START_TIMEOUT, STOP_TIMEOUT, Anvil, advance_to
+from chain.background import detach as run_in_background
+from chain.background import end, write_pid_file
 from chain.board import Board
-from chain.console import ContractOption, JsonOption, emit
+from chain.console import BoardOption, ContractOption, JsonOption, RpcOption, connection, emit, print_time
 from chain.errors import ChainError
+from chain.network.cli import COMMANDS
+from chain.network.local import FIRST_BLOCK, LocalNetwork
 from chain.rpc import block, call, checksummed, connect, readable_head
 from protocol.errors import BallotboardError
+from protocol.manifest import WINDOW_NAMES
 
 PORT = 8545
 """Where every tool expects a node."""
 
+NETWORK = Path("network")
+"""Where `up --validators` keeps its folders."""
+
 PID_FILE = Path("chain.pid")
 """Where `up --detach` says what it started, and `down` looks."""
+
+MOMENTS = tuple(name for name in WINDOW_NAMES if name != "append_grace")
+"""Windows of an election that are moments; the grace is a duration."""
 
 POLL = 0.1
 """Seconds between looks at a process that starts or ends."""
@@ -44,7 +50,15 @@ PidOption = Annotated[
 @app.command()
 def up(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = PORT,
-    state: Annotated[Path | None, typer.Option(help="File that keeps the chain from one run to the next.")] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"File that keeps anvil's chain from one run to the next; or the validators' folder ({NETWORK})."
+        ),
+    ] = None,
+    validators: Annotated[
+        int, typer.Option(min=0, help="Run a network of this many validators instead; 4 go on without one.")
+    ] = 0,
     block_time: Annotated[
         float, typer.Option(min=0, help="Seconds between blocks; 0 mines each transaction at once.")
     ] = BLOCK_TIME,
@@ -59,29 +73,37 @@ def up(
     ] = False,
     pid_file: PidOption = None,
 ) -> None:
-    """Run anvil until ^C, or in the background.
+    """Run anvil, or a network of validators on this machine, until ^C, or in the background.
 
-    Example: ballotboard chain up --state election.chain --detach
+    Example: ballotboard chain up --validators 4 --detach
     """
     if detach:
         pid_file = pid_file or PID_FILE
-        started = _detach(
-            pid_file, port=port, state=state, block_time=block_time, timestamp=timestamp, chain_id=chain_id, fund=fund
-        )
+        words = _words(
+            port=port, state=state, block_time=block_time, timestamp=timestamp, chain_id=chain_id, fund=fund, validators=validators or None
+        )  # fmt: skip
+        started = run_in_background(pid_file, ["up", *words], START_TIMEOUT + FIRST_BLOCK)
         _say(
             f"{started['url']}  chain id {started['chain_id']}  (end it with: ballotboard chain down --pid-file {pid_file})"
         )
         return
+    engine: Anvil | LocalNetwork
+    if validators:
+        if timestamp is not None or block_time != BLOCK_TIME:
+            raise ChainError("validators keep the real time and their own pace: leave --timestamp and --block-time out")
+        engine = LocalNetwork(state or NETWORK, validators, chain_id=chain_id, port=port, fund=fund or ())
+    else:
+        engine = Anvil(port=port, chain_id=chain_id, block_time=block_time, timestamp=timestamp, state=state)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end it in good order
     try:
-        with Anvil(port=port, chain_id=chain_id, block_time=block_time, timestamp=timestamp, state=state) as chain:
+        with engine as chain:
             chain.fund(fund or ())
             _say(f"{chain.url}  chain id {chain_id}  (^C ends it)")
             if pid_file:
-                _write_pid_file(pid_file, {"pid": os.getpid(), "url": chain.url, "chain_id": chain_id})
-            while chain.pid:
+                write_pid_file(pid_file, chain.url, chain_id)
+            while True:
+                chain.tend()
                 time.sleep(POLL)
-            raise ChainError("anvil has ended by itself; start it again")
     except KeyboardInterrupt:
         pass
     finally:
@@ -97,16 +119,7 @@ def down(
 
     Example: ballotboard chain down
     """
-    pid = _read_pid_file(pid_file)["pid"]
-    if not _is_chain(pid):
-        pid_file.unlink()
-        raise ChainError(f"the chain of {pid_file} is not running any more; the file is removed")
-    os.kill(pid, signal.SIGTERM)
-    end = time.monotonic() + STOP_TIMEOUT
-    while _is_chain(pid):
-        if time.monotonic() > end:
-            raise ChainError(f"process {pid} does not end; look at it, or kill it")
-        time.sleep(POLL)
+    end(pid_file, STOP_TIMEOUT)
 
 
 @app.command()
@@ -147,16 +160,30 @@ def status(
 
 @app.command()
 def advance(
-    to: Annotated[int, typer.Option(help="Time that the next block shall have, in seconds since 1970.")],
-    rpc: UrlOption = f"http://127.0.0.1:{PORT}",
+    to: Annotated[str, typer.Option(help=f"Seconds since 1970, or a window of the election: {', '.join(MOMENTS)}.")],
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
 ) -> None:
     """Move the time of an anvil chain forward, to try out what an election does later.
 
-    Example: ballotboard chain advance --to 1900000000
+    Example: ballotboard chain advance --to close
     """
-    web3 = connect(rpc)
-    advance_to(web3, to)
-    _say(f"the chain's time is {int(block(web3, 'latest')['timestamp'], 16)}")
+    if to.isdecimal():
+        web3, moment = connect(rpc or f"http://127.0.0.1:{PORT}"), int(to)
+    elif to in MOMENTS:
+        where = connection(board, rpc, contract)
+        web3 = connect(where.rpc)
+        seen = Board(web3, where.contract)
+        moment = seen.close_time() if to == "close" else getattr(seen.windows(), to)
+    else:
+        raise ChainError(f"--to {to}: give seconds since 1970, or one of {', '.join(MOMENTS)}")
+    advance_to(web3, moment)
+    _say(f"the chain's time is {print_time(int(block(web3, 'latest')['timestamp'], 16))}")
+
+
+for command in COMMANDS:
+    app.command()(command)
 
 
 def _say(text: str) -> None:
@@ -164,61 +191,13 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-# ---------------------------------------------------------------- in the background
-
-
-def _detach(pid_file: Path, **options: Any) -> dict[str, Any]:
-    """Starts `chain up` in a session of its own and waits until it has written the pid file."""
-    if pid_file.exists() and _is_chain(_read_pid_file(pid_file)["pid"]):
-        raise ChainError(
-            f"{pid_file} says that a chain is running: end it with `chain down`, or name another --pid-file"
-        )
-    pid_file.unlink(missing_ok=True)
-    words = [sys.executable, "-m", "chain.cli", "up", "--pid-file", str(pid_file)]
-    for account in options.pop("fund") or ():
-        words += ["--fund", account]
+def _words(**options: Any) -> list[str]:
+    """Options as they are typed; those that are None are left out, lists repeated."""
+    found = []
     for name, value in options.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-        end = time.monotonic() + START_TIMEOUT
-        while not pid_file.exists():
-            if process.poll() is not None or time.monotonic() > end:
-                process.terminate()
-                output.seek(0)
-                raise ChainError(
-                    output.read().decode(errors="replace").strip().removeprefix("error: ") or "the chain did not start"
-                )
-            time.sleep(POLL)
-    return _read_pid_file(pid_file)
-
-
-def _write_pid_file(path: Path, content: dict[str, Any]) -> None:
-    """At once or not at all: its reader waits for it to appear."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(content) + "\n")
-    temporary.replace(path)
-
-
-def _read_pid_file(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        return {"pid": int(content["pid"]), "url": str(content["url"]), "chain_id": int(content["chain_id"])}
-    except FileNotFoundError as error:
-        raise ChainError(f"there is no {path}: nothing was started here with --detach") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ChainError(f"{path} is not a pid file of `chain up --detach`") from error
-
-
-def _is_chain(pid: int) -> bool:
-    """Whether this process is a `chain up`: a number in a file may be another process's by now."""
-    try:
-        return re.search(rb"\0chain(\.cli)?\0up\0", Path(f"/proc/{pid}/cmdline").read_bytes()) is not None
-    except OSError:
-        return False
+        for item in value if isinstance(value, list) else [] if value is None else [value]:
+            found += [f"--{name.replace('_', '-')}", str(item)]
+    return found
 
 
 if __name__ == "__main__":

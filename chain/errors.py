@@ -23,3 +23,7 @@ class RpcError(ChainError):
 
 class BadSignature(ChainError):
     """Not a signature that the board would accept: its length, the range of s or v, or it is nobody's."""
+
+
+class BadEvidence(ChainError):
+    """What is shown does not prove what it is said to prove (chain.evidence)."""

@@ -6,6 +6,7 @@ the decided block that holds the last. The same transactions on anvil, in the sa
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import statistics
@@ -13,6 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -46,6 +48,9 @@ TRANSACTIONS = 160
 SAMPLES = 30
 """Single appends whose finality is timed, at random moments of the block interval."""
 
+LOAD = 1_000
+"""Ballots a second under which finality is timed again."""
+
 GAS = 5_500_000
 """Of a transaction of 96 KiB: 3.95 million by EIP-7623, or what 3,000 leaves cost."""
 
@@ -64,6 +69,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         urls = [node.url for node in network.nodes]
         interval = idle_interval(network.web3, samples)
         finality, evidence, size, verification = appends(network, samples)
+        loaded, _, _, _ = appends(network, samples, LOAD)
         ballots, cores = sustained(network, urls, False, transactions)
         leaves, _ = sustained(network, urls, True, transactions // 4)
         resident = memory(network) / VALIDATORS
@@ -71,6 +77,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         row("block_interval_s", interval, "s, idle"),
         row("finality_s", statistics.median(finality), "s, p50"),
         row("finality_p95_s", sorted(finality)[int(0.95 * len(finality))], "s"),
+        row("finality_loaded_s", statistics.median(loaded), f"s, p50, beside {LOAD:,} ballots/s"),
         row("evidence_s", statistics.median(evidence), "s, p50, after finality"),
         row("append.ballots", ballots, "ballots/s", "anvil, same transactions", base_ballots),
         row("append.leaves", leaves, "leaves/s", "anvil, same transactions", base_leaves),
@@ -134,9 +141,36 @@ def sign(account: LocalAccount, to: bytes, data: bytes, nonce: int) -> str:
     return "0x" + bytes(account.sign_transaction(transaction).raw_transaction).hex()
 
 
-def appends(network: LocalNetwork, samples: int) -> tuple[list[float], list[float], int, float]:
-    """Of single appends: seconds from sending to the receipt, from there to verified evidence; size and milliseconds of the last."""
+def appends(network: LocalNetwork, samples: int, load: int = 0) -> tuple[list[float], list[float], int, float]:
+    """Of single appends: seconds from sending to the receipt, from there to verified evidence; size and milliseconds of the last.
+
+    With `load`, another relayer appends so many ballots a second meanwhile, through another node.
+    """
     writer = board(network, False)
+    with ThreadPoolExecutor(1) as pool:
+        ended = Event()
+        loading = pool.submit(steady, network, writer.board.address, load, ended) if load else None
+        try:
+            return _appends(network, writer, samples)
+        finally:
+            ended.set()
+            if loading:
+                loading.result()
+
+
+def steady(network: LocalNetwork, contract: bytes, load: int, ended: Event) -> None:
+    """Full transactions of one relayer at a steady rate, each signed when its time has come."""
+    node, account = network.nodes[1].web3(), RELAYER_KEYS[1]
+    count, start = MAX_PACKED // (BALLOT + 2), time.monotonic()
+    nonce = int(call(network.web3, "eth_getTransactionCount", account.address, "latest"), 16)
+    for number in itertools.count():
+        if ended.wait(max(0.0, start + number * count / load - time.monotonic())):
+            return
+        data = call_data(False, count, f"load {number}", number)
+        call(node, "eth_sendRawTransaction", sign(account, contract, data, nonce + number))
+
+
+def _appends(network: LocalNetwork, writer: Writer, samples: int) -> tuple[list[float], list[float], int, float]:
     sender = Sender(network.web3, RELAYER_KEYS[0])
     validators, contract = network.network.manifest_validators(), writer.board.address
     finality, evidence = [], []

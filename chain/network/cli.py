@@ -1,0 +1,237 @@
+"""`ballotboard chain init|genesis|validators|start|stop|logs|doctor|export-evidence`: one operator's node, from keys to evidence."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chain.background import detach as run_in_background
+from chain.background import end, write_pid_file
+from chain.console import BoardOption, ContractOption, JsonOption, RpcOption, connection, emit
+from chain.errors import ChainError
+from chain.evidence import verify
+from chain.network import operator
+from chain.network.collect import head_evidence, record_evidence
+from chain.network.doctor import examine
+from chain.network.genesis import Network
+from chain.network.node import START_TIMEOUT, STOP_TIMEOUT, Node, join
+from chain.network.operator import Operator, Ports
+from chain.reader import Reader
+from chain.rpc import address_bytes, connect
+from protocol.encoding import parse_json
+from protocol.manifest import Manifest
+
+TEND = 0.2
+"""Seconds between looks at whether a process has ended."""
+
+LINES = 20
+"""Lines of a log that are shown."""
+
+HomeArgument = Annotated[Path, typer.Argument(help="The operator's folder.")]
+
+
+def init(
+    home: HomeArgument,
+    name: Annotated[str, typer.Option(help="The operator's name, one word.")],
+    host: Annotated[str, typer.Option(help="Address at which the other validators reach this machine.")] = "127.0.0.1",
+    consensus_port: Annotated[int, typer.Option(help="Port for the other validators.")] = 26656,
+    execution_port: Annotated[int, typer.Option(help="Port for the other execution clients.")] = 30303,
+    rpc_port: Annotated[int, typer.Option(help="JSON-RPC, on 127.0.0.1.")] = Ports.rpc,
+    engine_port: Annotated[int, typer.Option(help="Engine API, on 127.0.0.1.")] = Ports.engine,
+    comet_port: Annotated[int, typer.Option(help="CometBFT's RPC, on 127.0.0.1.")] = Ports.comet,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics, on 127.0.0.1.")] = Ports.metrics,
+) -> None:
+    """Make an operator's folder with fresh keys, which never leave it. Send operator.json to whoever collects them.
+
+    Example: ballotboard chain init node --name archives --host 192.0.2.7
+    """
+    ports = Ports(rpc_port, engine_port, comet_port, metrics_port)
+    made = operator.init(home, name, host, consensus_port, execution_port, ports)
+    typer.echo(f"{home / 'operator.json'}  validator key {made.validator_key.hex()}", err=True)
+
+
+def genesis(
+    operators: Annotated[list[Path], typer.Argument(help="Every operator's operator.json.")],
+    out: Annotated[Path, typer.Option(help="The network file to write.")] = Path("network.json"),
+    chain_id: Annotated[
+        int | None, typer.Option(help="Chain id, used by no other network; default the manifest's.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Manifest: its roles get gas money, its validators are compared.")
+    ] = None,
+    fund: Annotated[list[str] | None, typer.Option(help="Account that gets gas money; may be repeated.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the network file from the operators' public keys. One operator makes it; all compare its SHA-256 before they start.
+
+    Every validator has power 1.
+
+    Example: ballotboard chain genesis a.json b.json c.json d.json --chain-id 77001 --fund 0x5FbDB2315678afecb367f032d93F642f64180aa3
+    """
+    election = Manifest.parse(_read(manifest)) if manifest else None
+    if chain_id is None and election is None:
+        raise ChainError("say which chain id: --chain-id, or --manifest")
+    found = [Operator.of(parse_json(_read(path), str(path)), str(path)) for path in operators]
+    accounts = [address_bytes(account) for account in fund or ()]
+    if election:
+        accounts += [role.address for role in election.roles]
+        if chain_id not in (None, election.chain_id):
+            raise ChainError(f"the manifest is for chain id {election.chain_id}, not {chain_id}")
+    network = Network.build(
+        chain_id or (election.chain_id if election else 0), int(time.time()), [(each, 1) for each in found], accounts
+    )
+    if election and set(election.validators) != set(network.manifest_validators()):
+        raise ChainError(
+            "the manifest names other validators than these: make it with this set, or collect the right files"
+        )
+    if out.exists():
+        raise ChainError(f"{out} exists: a network has one network file; name another, or remove it")
+    out.write_bytes(network.body)
+    if as_json:
+        emit({"file": str(out), "sha256": network.id.hex(), "chain_id": network.chain_id, "validators": len(found)})
+        return
+    typer.echo(f"{out}  {len(found)} validators  chain id {network.chain_id}\nSHA-256 {network.id.hex()}")
+
+
+def validators(network: Annotated[Path, typer.Argument(help="A network file.")], as_json: JsonOption = False) -> None:
+    """The validators of a network, as election.toml lists them; with --json, as a manifest does.
+
+    Example: ballotboard chain validators network.json >> election.toml
+    """
+    found = [{"key": v.key.hex(), "power": v.power} for v in Network.parse(_read(network)).manifest_validators()]
+    if as_json:
+        emit(found)
+        return
+    for each in found:
+        typer.echo(f'[[chain.validators]]\nkey = "{each["key"]}"\npower = {each["power"]}\n')
+
+
+def start(
+    home: HomeArgument,
+    network: Annotated[Path | None, typer.Option(help="The network file; needed the first time.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when geth answers; end it with `chain stop`.")
+    ] = False,
+    pid_file: Annotated[Path | None, typer.Option(help="Default: node.pid in the folder.")] = None,
+) -> None:
+    """Run one operator's validator and its geth until ^C, restarting what ends; or in the background.
+
+    Example: ballotboard chain start node --network network.json --detach
+    """
+    pid_file = pid_file or home / "node.pid"
+    if network:
+        join(home, Network.parse(_read(network)))
+    node = Node(home)
+    if detach:
+        run_in_background(pid_file, ["start", str(home)], START_TIMEOUT)
+        typer.echo(
+            f"{node.url}  chain id {node.network.chain_id}  (end it with: ballotboard chain stop {home})", err=True
+        )
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        node.start()
+        write_pid_file(pid_file, node.url, node.network.chain_id)
+        typer.echo(f"{node.url}  chain id {node.network.chain_id}  (^C ends it)", err=True)
+        while True:
+            node.tend()
+            time.sleep(TEND)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        node.stop()
+        pid_file.unlink(missing_ok=True)
+
+
+def stop(home: HomeArgument) -> None:
+    """End a node that runs in the background.
+
+    Example: ballotboard chain stop node
+    """
+    end(home / "node.pid", 2 * STOP_TIMEOUT)
+
+
+def logs(
+    home: HomeArgument,
+    process: Annotated[str, typer.Option(help="validator or geth.")] = "validator",
+    lines: Annotated[int, typer.Option(help="How many of the last lines.")] = LINES,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until ^C.")] = False,
+) -> None:
+    """The end of a node's log: JSON lines.
+
+    Example: ballotboard chain logs node --process geth
+    """
+    path = home / "logs" / f"{process}.log"
+    if not path.exists():
+        raise ChainError(f"there is no {path}: the node was never started, or --process is neither validator nor geth")
+    with path.open() as file:
+        for line in deque(file, lines):
+            typer.echo(line, nl=False)
+        while follow:
+            if line := file.readline():
+                typer.echo(line, nl=False)
+            else:
+                time.sleep(TEND)
+
+
+def doctor(home: HomeArgument, as_json: JsonOption = False) -> None:
+    """Examine a node, running or not: what is wrong, and what to do. Exit status 1 if anything is.
+
+    Example: ballotboard chain doctor node
+    """
+    findings = examine(home)
+    if as_json:
+        emit({"findings": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.ok else 'BAD '} {finding.name:<10} {finding.detail}")
+            if not finding.ok:
+                typer.echo(f"     {'':<10} → {finding.remedy}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def export_evidence(
+    out: Annotated[Path, typer.Option(help="The evidence file to write.")],
+    home: Annotated[Path | None, typer.Option(help="An operator's folder, instead of --rpc and --comet.")] = None,
+    comet: Annotated[str, typer.Option(help="URL of a validator's CometBFT RPC.")] = f"http://127.0.0.1:{Ports.comet}",
+    record: Annotated[int | None, typer.Option(help="Position of a record; default: the head.")] = None,
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+) -> None:
+    """Write the validators' evidence of a board's head, or of one record, which anyone can verify offline.
+
+    Example: ballotboard chain export-evidence --home node --contract 0x5FbDB2315678afecb367f032d93F642f64180aa3 --out head.json
+    """
+    if home:
+        node = Node(home)
+        rpc, comet = node.url, node.comet_url
+    where = connection(board, rpc, contract)
+    web3 = connect(where.rpc)
+    manifest, _, _ = Reader(web3, where.contract).creation().arguments()
+    if record is None:
+        evidence = head_evidence(web3, comet, where.contract)
+    else:
+        evidence = record_evidence(web3, comet, where.contract, record)
+    proven = verify(evidence.body(), Manifest.parse(manifest), where.contract_bytes)
+    out.write_bytes(evidence.body())
+    what = f"record {proven.position}" if proven.entry else f"{proven.head.size} records"
+    typer.echo(
+        f"{out}  {what} in block {proven.block}, signed by {proven.signed_power} of {proven.total_power}", err=True
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ChainError(f"cannot read {path}: {error.strerror}") from error
+
+
+COMMANDS = (init, genesis, validators, start, stop, logs, doctor, export_evidence)

@@ -1,0 +1,181 @@
+"""Four validators and what may happen to them. The invariant of every test: no node ever has another block where it had one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from chain.errors import NodeUnreachable
+from chain.network import operator
+from chain.network.local import LocalNetwork
+from chain.network.node import GETH_OPTIONS, Node, find_binary
+from chain.rpc import block
+from tests.chain.world import ballots, new_board
+from tests.network.conftest import hashes, head, same_chain, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+HALT = 6.0
+"""Seconds without a block after which a network counts as halted: six intervals."""
+
+
+@pytest.fixture
+def nodes(network: LocalNetwork):
+    """All four, in step before the test, and with the same blocks as before after it."""
+    until(lambda: min(head(n) for n in network.nodes) >= 2, "blocks on all nodes")
+    before = {n.operator.name: hashes(n, head(n)) for n in network.nodes}
+    yield network.nodes
+    until(lambda: len({head(n) for n in network.nodes}) == 1, "all nodes to be in step")
+    for node in network.nodes:
+        known = before[node.operator.name]
+        assert hashes(node, len(known) - 1) == known
+    same_chain(network.nodes)
+
+
+def restart(node: Node) -> None:
+    if node.processes["geth"] is None:
+        node.start_process("geth")
+        node.await_geth()
+    if node.processes["validator"] is None:
+        node.start_process("validator")
+
+
+def grow(nodes: list[Node], by: int = 2) -> float:
+    """Waits until all these nodes are `by` blocks above the highest of them now."""
+    goal = max(head(n) for n in nodes) + by
+    return until(lambda: min(head(n) for n in nodes) >= goal, f"block {goal}")
+
+
+def test_the_usual_deployment_and_appends_work_unchanged(network, nodes):
+    world = new_board(network).open()
+    world.writer("relayer").append_ballots(0, ballots(20))
+    landed = world.writer("relayer").append_ballots(1, ballots(250, first=20))
+    assert world.board.head().size == 273
+    assert [r.body for b in world.reader.batches() for r in b.records][3:] == ballots(270)
+    for node in nodes:  # final everywhere, at the same place
+        until(lambda n=node: head(n) >= landed.block, "the block")
+        assert block(node.web3(), landed.block)["hash"] == block(network.web3, landed.block)["hash"]
+        assert int(block(node.web3(), "finalized")["number"], 16) >= landed.block
+
+
+def test_time_follows_the_clock(nodes):
+    grow(nodes)
+    assert abs(int(block(nodes[0].web3(), "latest")["timestamp"], 16) - time.time()) < 5
+
+
+def test_with_one_down_it_goes_on_and_the_one_catches_up(nodes):
+    nodes[3].kill()
+    grow(nodes[:3], 6)  # every turn of the dead one is among them
+    with pytest.raises(NodeUnreachable):
+        nodes[3].web3()
+    restart(nodes[3])
+    grow(nodes)
+
+
+def test_with_two_down_it_halts_and_goes_on_when_one_returns(nodes):
+    nodes[2].kill()
+    nodes[3].kill()
+    time.sleep(2)  # what was decided by then may still be committed
+    halted = [head(n) for n in nodes[:2]]
+    time.sleep(HALT)
+    assert [head(n) for n in nodes[:2]] == halted
+    assert hashes(nodes[0], min(halted)) == hashes(nodes[1], min(halted))
+    restart(nodes[2])
+    grow(nodes[:3])
+    restart(nodes[3])
+    grow(nodes)
+
+
+def test_all_killed_and_restarted_it_goes_on_at_the_same_head(nodes):
+    before = hashes(nodes[0], head(nodes[0]))
+    for node in nodes:
+        node.kill()
+    for node in nodes:
+        restart(node)
+    until(lambda: min(head(n) for n in nodes) > len(before), "new blocks")
+    assert hashes(nodes[0], len(before) - 1) == before
+
+
+def test_an_execution_client_that_is_killed_returns(nodes):
+    nodes[1].kill("geth")
+    grow([nodes[0], *nodes[2:]], 3)
+    restart(nodes[1])
+    grow(nodes)
+    assert nodes[1].processes["validator"].poll() is None
+
+
+def test_an_execution_client_that_lost_its_data_gets_it_from_the_validator(nodes):
+    known = hashes(nodes[1], head(nodes[1]))
+    nodes[1].kill("geth")
+    key = (nodes[1].home / "geth/geth/nodekey").read_bytes()
+    shutil.rmtree(nodes[1].home / "geth")
+    (nodes[1].home / "geth/geth").mkdir(parents=True)
+    (nodes[1].home / "geth/geth/nodekey").write_bytes(key)
+    subprocess.run(
+        [find_binary("geth"), "--datadir", nodes[1].home / "geth", "--verbosity", "1", "init", *GETH_OPTIONS[:2], nodes[1].home / "geth.genesis.json"],
+        check=True,
+    )  # fmt: skip
+    restart(nodes[1])
+    grow(nodes)
+    assert hashes(nodes[1], len(known) - 1) == known
+
+
+def test_everything_listens_on_loopback_only(nodes):
+    ports = {
+        port for n in nodes for port in (*vars(n.ports).values(), n.operator.consensus_port, n.operator.execution_port)
+    }
+    for table, loopback in (("/proc/net/tcp", "0100007F"), ("/proc/net/tcp6", "00000000000000000000000001000000")):
+        for line in Path(table).read_text().splitlines()[1:]:
+            address, port = line.split()[1].split(":")
+            if int(port, 16) in ports and line.split()[3] == "0A":  # listening
+                assert address == loopback, int(port, 16)
+                ports.discard(int(port, 16))
+    assert not ports
+
+
+def test_a_supervisor_restarts_what_ends(network, nodes):
+    for name in ("validator", "geth"):
+        nodes[2].processes[name].kill()
+        nodes[2].processes[name].wait()
+    until(lambda: network.tend() or all(p and p.poll() is None for p in nodes[2].processes.values()), "a restart")
+    until(lambda: network.tend() or head(nodes[2]) >= head(nodes[0]) - 1, "the node to catch up")
+
+
+def test_a_peer_that_is_not_listed_is_refused(network, nodes, tmp_path):
+    """It has the right genesis and all addresses, and keys of its own."""
+    home = tmp_path / "stranger"
+    ports = operator.Ports(*(port + 11 for port in vars(nodes[0].ports).values()))
+    made = operator.init(
+        home,
+        "stranger",
+        "127.0.0.1",
+        nodes[0].operator.consensus_port + 11,
+        nodes[0].operator.execution_port + 11,
+        ports,
+    )
+    for name in ("network.json", "geth.toml", "geth.genesis.json", "config/genesis.json"):
+        shutil.copy(nodes[0].home / name, home / name)
+    toml = (home / "geth.toml").read_text()
+    (home / "geth.toml").write_text(
+        toml.replace(f'1:{nodes[0].operator.execution_port}"', f'1:{made.execution_port}"', 1)
+    )
+    subprocess.run(
+        [find_binary("geth"), "--datadir", home / "geth", "--verbosity", "1", "init", *GETH_OPTIONS[:2], home / "geth.genesis.json"],
+        check=True,
+    )  # fmt: skip
+    stranger = Node(home)
+    try:
+        stranger.start()
+        until(lambda: stranger.comet("status"), "the stranger to run")
+        refused = f'"msg":"peer refused","module":"app","id":"{made.node_id.hex()}"'
+        until(lambda: all(refused in (n.home / "logs/validator.log").read_text() for n in nodes), "refusals")
+        grow(nodes)
+        assert stranger.comet("net_info")["n_peers"] == "0"
+        assert head(stranger) == 0
+    finally:
+        stranger.kill()
+    assert all(len(n.comet("net_info")["peers"]) == 3 for n in nodes)
