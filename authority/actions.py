@@ -78,10 +78,11 @@ def publish(
     force: bool = False,
     relayers: Sequence[str] = (),
     boards: Sequence[str] = (),
+    comet: str = "",
 ) -> Published:
     """Create the board, publish the lists of units and stations, and write the connection file.
 
-    `rpc` is the URL written into the file, with those of the relayers and boards that will serve. On anvil every role and officer is given
+    `rpc` is the URL written into the file, with those of the relayers and boards that will serve, and of a validator. On anvil every role and officer is given
     gas money. Where the file exists nothing is published again without `force`, but lists that a crash left out are.
     """
     _check_authority(config, authority)
@@ -101,7 +102,8 @@ def publish(
         }:
             call(web3, "anvil_setBalance", checksummed(account), hex(BALANCE))
     deployed = deploy(web3, authority, manifest.body, *constructor_arguments(manifest))
-    found = Connection(rpc, checksummed(deployed.address), manifest.election_id.hex(), list(relayers), list(boards))
+    election_id = manifest.election_id.hex()
+    found = Connection(rpc, checksummed(deployed.address), election_id, list(relayers), list(boards), comet)
     found.save(board_file)
     _publish_places(web3, found.contract, config, authority)
     return Published(found, manifest)

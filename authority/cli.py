@@ -18,6 +18,7 @@ from chain.board import Board
 from chain.console import (
     BOARD_FILE,
     BoardOption,
+    CometOption,
     ContractOption,
     JsonOption,
     PassphraseOption,
@@ -137,6 +138,7 @@ def publish(
     public_board: Annotated[
         list[str] | None, typer.Option(help="URL of a bulletin board, for the connection file; may be repeated.")
     ] = None,
+    comet: CometOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Publish a new election although the connection file names one.")
     ] = False,
@@ -149,7 +151,9 @@ def publish(
     """
     found = read_config(config)
     account = load_account(key, passphrase(passphrase_file))
-    published = actions.publish(connect(rpc), rpc, found, account, board, force, relayer or (), public_board or ())
+    published = actions.publish(
+        connect(rpc), rpc, found, account, board, force, relayer or (), public_board or (), comet or ""
+    )
     if as_json:
         emit(
             {"election": published.connection.election, "contract": published.connection.contract, "board": str(board)}

@@ -31,6 +31,9 @@ screen = Console(stderr=True, highlight=False)
 BoardOption = Annotated[Path | None, typer.Option("--board", help="Connection file; default: board.json here.")]
 RpcOption = Annotated[str | None, typer.Option("--rpc", help="URL of a node, instead of the connection file's.")]
 ContractOption = Annotated[str | None, typer.Option("--contract", help="Address of the board contract.")]
+CometOption = Annotated[
+    str | None, typer.Option("--comet", help="URL of a validator's CometBFT RPC, instead of the connection file's.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 PassphraseOption = Annotated[
     Path | None,
@@ -40,13 +43,15 @@ PassphraseOption = Annotated[
 
 @dataclass
 class Connection:
-    """Where a board is: node URL, contract address (0x…), election id (hex, may be empty), relayer and board URLs."""
+    """Where a board is: node URL, contract address (0x…), election id (hex, may be empty), relayer and board URLs, and where the chain has
+    validators the URL of a CometBFT RPC, for their signatures."""
 
     rpc: str
     contract: str
     election: str = ""
     relayers: list[str] = field(default_factory=list)
     boards: list[str] = field(default_factory=list)
+    comet: str = ""
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -56,7 +61,9 @@ class Connection:
         return bytes.fromhex(self.contract.removeprefix("0x"))
 
 
-def connection(board: Path | None = None, rpc: str | None = None, contract: str | None = None) -> Connection:
+def connection(
+    board: Path | None = None, rpc: str | None = None, contract: str | None = None, comet: str | None = None
+) -> Connection:
     """The connection from a file, with the given parts replaced. Raises BallotboardError when a part is missing."""
     path = board or Path(BOARD_FILE)
     found = Connection(rpc="", contract="")
@@ -67,7 +74,7 @@ def connection(board: Path | None = None, rpc: str | None = None, contract: str 
             raise BallotboardError(f"{path} is not a connection file: {error}") from error
     elif board:
         raise BallotboardError(f"there is no file {board}")
-    found.rpc, found.contract = rpc or found.rpc, contract or found.contract
+    found.rpc, found.contract, found.comet = rpc or found.rpc, contract or found.contract, comet or found.comet
     if not found.rpc or not found.contract:
         raise BallotboardError(
             f"say which board: --rpc URL --contract ADDRESS, or --board FILE (default ./{BOARD_FILE})"

@@ -288,14 +288,18 @@ def complain(board: Board, store: Keystore, dealer: int) -> Outcome:
     return _say(board, store, state, 3, lambda: body)
 
 
-def decrypt(board: Board, store: Keystore, progress: Progress | None = None) -> Outcome:
+def decrypt(board: Board, store: Keystore, progress: Progress | None = None, comet: str = "") -> Outcome:
     """Recompute the encrypted sums from the record and publish this trustee's shares of them. What is on the record already is not sent again.
 
-    `progress` is called with (done, of how many), first of the records that are read, then of the ballots that are verified.
+    `progress` is called with (done, of how many), first of the records that are read, then of the ballots that are verified. `comet` is the URL of
+    a validator's CometBFT RPC, where the chain has validators.
     """
-    case = _look(
-        board, store, COUNT_CHECKS, lambda what, done, total: progress(done, total) if progress and total else None
-    )
+
+    def tell(what: str, done: int, total: int) -> None:
+        if progress and total:
+            progress(done, total)
+
+    case = _look(board, store, COUNT_CHECKS, tell, comet)
     me, fixed = _number(store), _settlement(case, board.now())
     if store.settlement not in (None, fixed):
         raise WrongRecord(
@@ -349,10 +353,12 @@ def _number(store: Keystore) -> int:
     return store.binding.trustee
 
 
-def _checked(board: Board, election_id: bytes | None, wanted: Sequence[str], progress: CaseProgress = silent) -> Case:
+def _checked(
+    board: Board, election_id: bytes | None, wanted: Sequence[str], progress: CaseProgress = silent, comet: str = ""
+) -> Case:
     """The record from the node, if it stands these checks of the verifier. Raises WrongRecord with the first that fails."""
     url = board.web3.provider.endpoint_uri  # type: ignore[attr-defined, union-attr]
-    case = Case(NodeSource(url, checksummed(board.address)).read(progress), election_id, progress=progress)
+    case = Case(NodeSource(url, checksummed(board.address), comet).read(progress), election_id, progress=progress)
     failed = next(
         (result for result in checks.run(case, [checks.CHECKS[id] for id in wanted]) if not result.good), None
     )
@@ -363,7 +369,9 @@ def _checked(board: Board, election_id: bytes | None, wanted: Sequence[str], pro
     return case
 
 
-def _read(board: Board, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent) -> Case:
+def _read(
+    board: Board, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent, comet: str = ""
+) -> Case:
     """The record, if it is the one this keystore serves and goes on from every head it has seen."""
     if store.binding is None:
         raise NotDue("this keystore has not joined an election: `ballotboard trustee join`")
@@ -371,14 +379,16 @@ def _read(board: Board, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, pro
         raise WrongRecord(
             f"this keystore serves the board {checksummed(store.binding.contract)}, not {checksummed(board.address)}"
         )
-    case = _checked(board, store.binding.election, wanted, progress)
+    case = _checked(board, store.binding.election, wanted, progress, comet)
     _extended(store, case)
     return case
 
 
-def _look(board: Board, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent) -> Case:
+def _look(
+    board: Board, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent, comet: str = ""
+) -> Case:
     """The same, and remember its head."""
-    case = _read(board, store, wanted, progress)
+    case = _read(board, store, wanted, progress, comet)
     if case.claims.head != store.head:
         store.head = case.claims.head
         store.save()

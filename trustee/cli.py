@@ -11,6 +11,7 @@ import typer
 from chain.board import Board
 from chain.console import (
     BoardOption,
+    CometOption,
     ContractOption,
     JsonOption,
     PassphraseOption,
@@ -199,16 +200,17 @@ def backup(
 @app.command()
 def decrypt(
     keystore: KeystoreOption = KEYSTORE,
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, comet: CometOption = None,
+    passphrase_file: PassphraseOption = None,
 ) -> None:  # fmt: skip
     """Verify the record up to the settlement, recompute the encrypted totals, and publish your shares of them.
 
     Example: ballotboard trustee decrypt
     """
-    where = _board(board, rpc, contract)
+    where, comet = _board(board, rpc, contract), connection(board, rpc, contract, comet).comet
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
         with progress("record read and verified", None) as advance:
-            outcome = actions.decrypt(where, store, advance)
+            outcome = actions.decrypt(where, store, advance, comet)
         _say(outcome)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from chain import evidence
 from chain.contract import artifact
 from chain.deploy import constructor_arguments, parse_creation
 from chain.errors import BadSignature
@@ -744,7 +745,26 @@ def decryptions_are_proven(case: Case) -> Found:
 def consensus_is_proven(case: Case) -> Found:
     if case.manifest.engine == "anvil":
         raise NotApplicable("anvil: one process, no consensus evidence")
-    raise BallotboardError(f"this version cannot check the evidence of {case.manifest.engine}")
+    claims = case.claims
+    if not claims.evidence:
+        return Found([Fault(None, "no evidence was given: name a validator with --comet, or a file with --evidence")])
+    try:
+        proven = evidence.verify(claims.evidence, case.manifest, claims.contract)
+    except BallotboardError as error:
+        return Found([Fault(None, str(error))])
+    faults = []
+    if proven.head.size != len(case.leaves):
+        faults.append(
+            Fault(
+                None,
+                f"the validators signed for a log of {proven.head.size} records, and this one has {len(case.leaves)}",
+            )
+        )
+    elif proven.head.root != case.roots([proven.head.size])[proven.head.size]:
+        faults.append(
+            Fault(None, f"the validators signed for the root {proven.head.root.hex()}, which is not this log's")
+        )
+    return Found(faults, f"power {proven.signed_power} of {proven.total_power} signed block {proven.block}")
 
 
 @check(

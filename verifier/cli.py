@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from chain import console
-from chain.console import BoardOption, ContractOption, JsonOption, RpcOption, emit
+from chain.console import BoardOption, CometOption, ContractOption, JsonOption, RpcOption, emit
 from protocol.encoding import unhex
 from protocol.errors import BallotboardError
 from protocol.receipt import RECEIPT_FORMAT, Receipt, ReceiptWrong
@@ -30,6 +30,9 @@ app = typer.Typer(
 ElectionOption = Annotated[
     str | None, typer.Option("--election", help="Election id as printed on voters' cards: 64 hex digits.")
 ]
+EvidenceOption = Annotated[
+    Path | None, typer.Option("--evidence", help="File of `chain export-evidence`, instead of asking a validator.")
+]
 Files = Annotated[list[Path], typer.Argument(help="Receipt files.")]
 
 
@@ -38,6 +41,8 @@ def tally(
     board: BoardOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
+    comet: CometOption = None,
+    evidence: EvidenceOption = None,
     election: ElectionOption = None,
     promises: Annotated[
         list[Path] | None,
@@ -54,7 +59,9 @@ def tally(
     """
     statements = [statement for path in promises for statement in read_promises(path)] if promises else None
     with _Bars() as progress:
-        report = verify_tally(_source(board, rpc, contract), _election_id(election), progress, processes, statements)
+        report = verify_tally(
+            _source(board, rpc, contract, comet, evidence), _election_id(election), progress, processes, statements
+        )
     _end(report, as_json)
 
 
@@ -63,6 +70,8 @@ def config(
     board: BoardOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
+    comet: CometOption = None,
+    evidence: EvidenceOption = None,
     election: ElectionOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +80,7 @@ def config(
     Example: ballotboard verify config --rpc http://127.0.0.1:8545 --contract 0x… --election ID
     """
     with _Bars() as progress:
-        report = verify_config(_source(board, rpc, contract), _election_id(election), progress)
+        report = verify_config(_source(board, rpc, contract, comet, evidence), _election_id(election), progress)
     _end(report, as_json)
 
 
@@ -189,9 +198,15 @@ def read_promises(path: Path) -> list[Any]:
     return promises
 
 
-def _source(board: Path | None, rpc: str | None, contract: str | None) -> NodeSource:
-    found = console.connection(board, rpc, contract)
-    return NodeSource(found.rpc, found.contract)
+def _source(
+    board: Path | None,
+    rpc: str | None,
+    contract: str | None,
+    comet: str | None = None,
+    evidence: Path | None = None,
+) -> NodeSource:
+    found = console.connection(board, rpc, contract, comet)
+    return NodeSource(found.rpc, found.contract, found.comet, _read(evidence) if evidence else b"")
 
 
 def _election_id(text: str | None) -> bytes | None:

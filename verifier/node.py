@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from chain.errors import ChainError
+from chain.network.collect import head_evidence
 from chain.reader import Reader
 from chain.rpc import call, connect, readable_head
 from verifier.claims import Claims, Progress, silent
 
 
 class NodeSource:
-    """The board at `contract` (0x and 40 hex digits) on the node at `rpc`."""
+    """The board at `contract` (0x and 40 hex digits) on the node at `rpc`; evidence of its head from a file's bytes, or from the validator at `comet`."""
 
-    def __init__(self, rpc: str, contract: str) -> None:
-        self.rpc, self.contract = rpc, contract
+    def __init__(self, rpc: str, contract: str, comet: str = "", evidence: bytes = b"") -> None:
+        self.rpc, self.contract, self.comet, self.evidence = rpc, contract, comet, evidence
 
     def read(self, progress: Progress = silent) -> Claims:
         """Everything up to the head that cannot change. Raises NodeUnreachable, and ChainError where the node contradicts itself."""
@@ -27,8 +28,11 @@ class NodeSource:
             progress("records read", len(records), head.size)
         if len(records) < head.size:
             raise ChainError(f"the node gives {len(records)} of {head.size} records; use another node")
+        evidence = self.evidence
+        if self.comet and not evidence:
+            evidence = head_evidence(reader.web3, self.comet, reader.address, last).body()
         return Claims(
             chain_id=int(call(reader.web3, "eth_chainId"), 16), contract=reader.address, creation=creation.input,
             runtime_code=reader.runtime_code(), records=records, roots=roots, head=head,
-            attachments=reader.attachments(), blocks=blocks,
+            attachments=reader.attachments(), blocks=blocks, evidence=evidence,
         )  # fmt: skip

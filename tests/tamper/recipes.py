@@ -1034,7 +1034,7 @@ def a_share_of_another_key() -> Election:
     return hold(decrypt=decrypt)
 
 
-@recipe("E04", "cometbft")
+@recipe("E04", "no evidence was given")
 def a_validators_network_without_evidence() -> Election:
     class Other(Election):
         def manifest_value(self) -> dict[str, Any]:
