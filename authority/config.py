@@ -22,7 +22,7 @@ from eth_utils import is_checksum_address, to_checksum_address
 
 from protocol.attachments import Station, Unit, describe, parse_stations, parse_units
 from protocol.errors import BallotboardError, Malformed
-from protocol.manifest import FORMAT, RULE_NAMES, WINDOW_NAMES, Contest, Manifest, Role, RoleKind
+from protocol.manifest import FORMAT, RULE_NAMES, WINDOW_NAMES, Contest, Manifest, Role, RoleKind, Validator
 
 CONFIG_FILE = "election.toml"
 """Where `election new` leaves the file and every other command looks for it."""
@@ -470,16 +470,17 @@ def new_config(
     channel: str = "paper-precedence",
     practice: bool = False,
     language: str = "en",
-    engine: str = "anvil",
+    validators: Sequence[Validator] = (),
 ) -> str:
     """The text of an election.toml with every key explained.
 
     `styles` lists contest indices, default one style with all contests; `trustees` and `verifiers` are thresholds; `windows` has the texts
-    of all WINDOW_NAMES as the file has them. An address of 20 zero bytes is written as an empty one, to be filled in.
+    of all WINDOW_NAMES as the file has them. With `validators` the chain is theirs, else it is anvil's. An address of 20 zero bytes is written as an empty one, to be filled in.
     """
     chosen: Sequence[Sequence[int]] = styles if styles else [range(len(contests))]
     style_names = [f"style {i + 1}" for i in range(len(chosen))] if len(chosen) > 1 else ["all"]
     blocks: dict[str, list[dict[str, Any]]] = {
+        "chain.validators": [{"key": v.key.hex(), "power": v.power} for v in validators],
         "contests": [
             {"id": c.id, "title": c.title, "rule": next(n for n, rule in RULE_NAMES.items() if rule == c.rule)}
             | ({"limit": c.limit} if c.limit else {}) | {"options": list(c.options)}
@@ -501,9 +502,11 @@ def new_config(
         ],
     }  # fmt: skip
     return _TEMPLATE.format(
-        name=_toml(name), language=_toml(language), practice=_toml(practice), engine=_toml(engine), trustees=trustees, verifiers=verifiers,
+        name=_toml(name), language=_toml(language), practice=_toml(practice), engine=_toml("cometbft" if validators else "anvil"), trustees=trustees, verifiers=verifiers,
         minimum_ballots=minimum_ballots, decrypt_level=decrypt_level, revote=_toml(revote), channel=_toml(channel),
-        **{section: "\n\n".join(_block(section, item) for item in items) for section, items in blocks.items()},
+        **{
+            section.replace(".", "_"): "\n\n".join(_block(section, item) for item in items) for section, items in blocks.items()
+        },
         **{window: _toml(windows[window]) for window in WINDOW_NAMES},
     )  # fmt: skip
 
@@ -536,6 +539,9 @@ practice = {practice}
 # What keeps the record: "anvil" (one process on this machine, for trying out) or "cometbft" (a network of validators).
 engine = {engine}
 # For cometbft, every validator:  [[chain.validators]]  key = "…64 hex digits (Ed25519)…"  power = 1
+# (`ballotboard chain validators` prints them from the network file.)
+
+{chain_validators}
 
 
 # ---- What is voted on ----

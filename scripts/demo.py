@@ -3,6 +3,9 @@
 Everything is real: the chain, the contract, every encryption and proof, the HTTP between the parts. Only the clock is scaled: the
 embedded chain's time is moved forward where a real election waits for it. Each step calls the functions behind the commands that people
 use; the verifier runs as a process of its own that is told nothing but a node, an address and the election id.
+
+With `--network N` the chain is N validators, whose clock nobody can move: the day then passes in minutes, one validator is killed while
+ballots arrive and started again, and the verifier checks what the validators have signed.
 """
 
 from __future__ import annotations
@@ -39,7 +42,10 @@ from bulletin.cli import index_board
 from chain.anvil import Anvil
 from chain.board import Board
 from chain.console import JsonOption, emit, note, progress, screen
+from chain.evidence import verify as verify_evidence
 from chain.log import read_log
+from chain.network.collect import head_evidence
+from chain.network.local import LocalNetwork
 from chain.sealed import Cost
 from protocol import credential, engine
 from protocol.attachments import Station, Unit
@@ -67,6 +73,12 @@ MORNING, EVENING, EMBARGO, NIGHT = 9, 17, 20, 21
 APPEND_GRACE = 60
 """Seconds after the close in which promised ballots still land."""
 
+NETWORK_DAY = {MORNING: 60, EVENING: 150, EMBARGO: 220, NIGHT: 220}
+"""The same hours in seconds from the start where nobody can move the clock: time for the key and the roll, for the vote, and for the stations."""
+
+NETWORK_RATE, NETWORK_GRACE = 200, 15
+"""Ballots a second for which the vote is kept open beyond that, a fraction of what four validators on two cores take; and its append grace."""
+
 MINIMUM_BALLOTS = 30
 """No figure is decrypted for fewer ballots, unless the whole election has fewer."""
 
@@ -89,6 +101,12 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Folder for everything the demo writes; default: a temporary one.")
     ] = None,
+    network: Annotated[
+        int | None,
+        typer.Option(
+            min=4, help="Keep the record on so many validators instead of one process (needs `make validator`)."
+        ),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the services running until ^C, and print their addresses.")
     ] = False,
@@ -109,7 +127,7 @@ def demo(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as services:
-            summary = Demo(data, folder.resolve(), services).run()
+            summary = Demo(data, folder.resolve(), services, network or 0).run()
             if as_json:
                 emit(summary)
             else:
@@ -150,6 +168,7 @@ class Demo:
     data: BallotData
     folder: Path
     services: ExitStack
+    validators: int = 0
     people: People = field(default_factory=People.draw)
     seconds: dict[str, float] = field(default_factory=dict)
     passphrase: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -178,7 +197,7 @@ class Demo:
             "tally": report["tally"], "paper": report["paper"], "total": report["total"],
             "verified": report["verdict"] == "verified" and report["tally"] == self.data.totals(),
             "checks": report["checks"], "head": report["head"],
-            "network": {"engine": "anvil", "validators": 0},
+            "network": self.network_summary(report),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "receipt_ok": receipt_ok, "election_id": report["election"], "implementation": report["engine"],
             "rpc": self.chain.url, "contract": self.contract, "board": self.board_url, "relayer": self.relayer_url,
@@ -187,9 +206,21 @@ class Demo:
     # ---- setup
 
     def start_chain(self) -> None:
-        self.day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        self.chain = self.services.enter_context(Anvil(timestamp=self._hour(MORNING) - 600))
-        self._step(f"A chain runs (anvil, one process, a block a second) at {self.chain.url}")
+        self.chain: Anvil | LocalNetwork
+        self.killed = 0
+        if self.validators:
+            self.day = datetime.now(UTC)
+            self.network = LocalNetwork(self.folder / "network", self.validators)
+            self.chain = self.services.enter_context(self.network)
+            everyone = vars(self.people).values()
+            self.chain.fund(a.address for a in _flat(everyone))
+            self._step(
+                f"A network of {self.validators} validators runs (CometBFT and geth, Byzantine consensus); node 0 is at {self.chain.url}"
+            )
+        else:
+            self.day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            self.chain = self.services.enter_context(Anvil(timestamp=self._start()))
+            self._step(f"A chain runs (anvil, one process, a block a second) at {self.chain.url}")
 
     def publish(self) -> None:
         self.relayer_port, self.board_port = free_port(), free_port()
@@ -199,13 +230,15 @@ class Demo:
         )
         self.relayer_folder = self.folder / "relayer"
         self.relayer_address, self.relayer_key = relayer_keys.create(self.relayer_folder, self.passphrase, QUICK)
+        if self.validators:
+            self.chain.fund([self.relayer_address])
         config_file = self.folder / "election.toml"
         config_file.write_text(self._config_text())
-        self.config = parse_config(config_file.read_text(), self._hour(MORNING) - 600, str(config_file))
+        self.config = parse_config(config_file.read_text(), self._start(), str(config_file))
         self.board_file = self.folder / "board.json"
         published = authority.publish(
             self.chain.web3, self.chain.url, self.config, self.people.authority, self.board_file,
-            relayers=[self.relayer_url], boards=[self.board_url],
+            relayers=[self.relayer_url], boards=[self.board_url], comet=self.network.comet_url if self.validators else "",
         )  # fmt: skip
         self.contract, self.manifest = published.connection.contract, published.manifest
         self._step(
@@ -239,7 +272,7 @@ class Demo:
         publish_roll(self.chain.web3, self.contract, self.people.registrar, roll_folder)
 
     def open(self) -> None:
-        self.chain.advance_to(self._hour(MORNING))
+        self._until(MORNING)
         opened = authority.open_poll(self.chain.web3, self.contract, self.people.authority)
         self._step(f"09:00: the poll opens; joint key {opened.key.hex()[:16]}…, {opened.voters:,} voters")
         self.election = read_log(self.chain.web3, self.contract).open()
@@ -287,14 +320,40 @@ class Demo:
         order = list(bodies)
         secrets.SystemRandom().shuffle(order)
         with self._timed("intake"), progress("Ballots are sent, checked and promised", len(order)) as advance:
-            answers = send_ballots(self.relayer_url, order, advance)
+
+            def sent(done: int, total: int) -> None:
+                advance(done, total)
+                if self.validators and not self.killed and 2 * done >= len(order):
+                    self.network.nodes[-1].kill()
+                    self.killed = 1
+
+            answers = send_ballots(self.relayer_url, order, sent)
         if answers.refusals:
             raise BallotboardError(
                 f"the relayer refused {len(answers.refusals)} ballots, the first as {answers.refusals[0][1]}"
             )
         with self._timed("chain"), progress("Promised ballots become final", len(order)) as advance:
             self._follow(len(order), lambda: self._get(self.relayer_url, "/v1/status")["ballots"]["final"], advance)
+        if self.killed:
+            self.network.nodes[-1].start()
+            self._step(
+                f"Validator {self.validators - 1} was killed when half of the ballots were in, and the chain went on; now it is back"
+            )
         return len(answers.promises)
+
+    def network_summary(self, report: dict[str, Any]) -> dict[str, Any]:
+        if not self.validators:
+            return {"engine": "anvil", "validators": 0}
+        proven = verify_evidence(
+            head_evidence(self.chain.web3, self.network.comet_url, self.contract).body(),
+            self.manifest,
+            bytes.fromhex(self.contract[2:]),
+        )
+        signed = next(check for check in report["checks"] if check["id"] == "E04")
+        evidence = {
+            "signed_power": proven.signed_power, "total_power": proven.total_power, "verified": signed["outcome"] == "pass",
+        }  # fmt: skip
+        return {"engine": "cometbft", "validators": self.validators, "killed": self.killed, "evidence": evidence}
 
     def index(self) -> None:
         size = self._board().head().size
@@ -310,7 +369,7 @@ class Demo:
     # ---- paper
 
     def count_paper(self) -> None:
-        self.chain.advance_to(self._hour(EVENING))
+        self._until(EVENING)
         self.stations = [
             self.services.enter_context(
                 station.init(
@@ -333,7 +392,7 @@ class Demo:
         station.submit(folder, self._board(), officers[0])
 
     def reveal_paper(self) -> None:
-        self.chain.advance_to(self._hour(EMBARGO))
+        self._until(EMBARGO)
         with progress("20:00: the embargo ends, stations reveal their results", STATIONS) as advance:
             self._together(
                 lambda n: station.reveal(self.stations[n], self._board(), self.people.officers[n][0]), range(STATIONS)
@@ -343,20 +402,20 @@ class Demo:
     # ---- the result
 
     def close_and_settle(self) -> None:
-        self.chain.advance_to(authority.close_time(self.chain.web3, self.contract))
+        self._until_time(authority.close_time(self.chain.web3, self.contract), "the last promised ballots to land")
         authority.close_poll(self.chain.web3, self.contract, self.people.authority)
-        self.chain.advance_to(self._hour(EMBARGO))
+        self._until(EMBARGO)
         authority.settle_poll(self.chain.web3, self.contract, self.people.authority)
         self._step("The poll is closed and settled: from here on the counted set is fixed")
 
     def decrypt_and_announce(self) -> None:
-        self.chain.advance_to(self._hour(NIGHT))
+        self._until(NIGHT)
         with self._timed("tally"):
             for j, store in enumerate(self.keystores[:THRESHOLD], 1):
                 with progress(
                     f"21:00: trustee {j} verifies the record and decrypts totals", len(self.data.votes)
                 ) as advance:
-                    trustee.decrypt(self._board(), store, advance)
+                    trustee.decrypt(self._board(), store, advance, self._connection().comet)
             with progress("The authority recomputes and announces", len(self.data.votes)) as advance:
                 authority.announce(self.chain.web3, self.contract, self.people.authority, advance)
 
@@ -373,6 +432,8 @@ class Demo:
             election,
             "--json",
         ]
+        if self.validators:
+            arguments[-1:-1] = ["--comet", self.network.nodes[1].comet_url]
         self._step(
             "An observer verifies, in a process that trusts nobody:\n     ballotboard " + " ".join(arguments[:-1])
         )
@@ -437,7 +498,7 @@ class Demo:
             "reveal_not_before": EMBARGO, "settle_not_before": EMBARGO, "decrypt_not_before": NIGHT,
         }  # fmt: skip
         windows = {name: datetime.fromtimestamp(self._hour(hour), UTC).isoformat() for name, hour in hours.items()}
-        windows["append_grace"] = f"{APPEND_GRACE}s"
+        windows["append_grace"] = f"{NETWORK_GRACE if self.validators else APPEND_GRACE}s"
         return new_config(
             name=data.name, practice=True,
             contests=[Contest("mayor", data.name, Rule.ONE_OF_K, 0, data.options)],
@@ -447,6 +508,7 @@ class Demo:
                 Role(RoleKind.RELAYER, "relayer", bytes.fromhex(self.relayer_address[2:]), self.relayer_key),
             ],
             minimum_ballots=MINIMUM_BALLOTS, decrypt_level=1,
+            validators=self.network.network.manifest_validators() if self.validators else (),
         )  # fmt: skip
 
     def _practice(self, n: int) -> Counted:
@@ -459,8 +521,29 @@ class Demo:
             PRACTICE_PAPERS, spoiled, 0, PRACTICE_PAPERS - spoiled, (ContestCount(0, tuple(counts), 0, invalid),)
         )
 
+    def _start(self) -> int:
+        """When the demo begins, by the chain's time."""
+        return int(self.day.timestamp()) if self.validators else self._hour(MORNING) - 600
+
     def _hour(self, hour: int) -> int:
-        return int(self.day.timestamp()) + 3600 * hour
+        """The chain's time at this hour of the demo's day."""
+        if not self.validators:
+            return int(self.day.timestamp()) + 3600 * hour
+        vote = len(self.data.votes) // NETWORK_RATE if hour > MORNING else 0
+        return int(self.day.timestamp()) + NETWORK_DAY[hour] + vote
+
+    def _until(self, hour: int) -> None:
+        self._until_time(self._hour(hour), f"{hour:02}:00")
+
+    def _until_time(self, moment: int, what: str) -> None:
+        """Move the chain's clock where one process has one, else wait for it."""
+        if isinstance(self.chain, Anvil):
+            self.chain.advance_to(moment)
+            return
+        total = moment - authority.chain_time(self.chain.web3)
+        if total > 0:
+            with progress(f"Waiting for {what}", total) as advance:
+                authority.wait_until(self.chain.web3, lambda: moment, lambda left: advance(total - left))
 
     def _board(self) -> Board:
         return Board(self.chain.web3, self.contract)
@@ -521,7 +604,12 @@ def _print_summary(summary: dict[str, Any], data: BallotData, folder: Path | Non
             name, f"{summary['ballots']:,}", f"{taken:.1f}", f"{summary['ballots'] / max(taken, 0.001):,.0f}/s"
         )
     screen.print(rates)
-    screen.print(f"implementation: {summary['implementation']}; engine: anvil (no consensus evidence)")
+    network = summary["network"]
+    engine = "anvil (no consensus evidence)"
+    if network["validators"]:
+        evidence = network["evidence"]
+        engine = f"{network['validators']} validators, {network['killed']} killed on the way; power {evidence['signed_power']} of {evidence['total_power']} signed"
+    note(f"implementation: {summary['implementation']}; engine: {engine}")
     verdict = "[bold green]verified[/bold green]" if summary["verified"] else "[bold red]NOT VERIFIED[/bold red]"
     screen.print(
         f"{summary['accepted']:,} of {summary['ballots']:,} ballots accepted, receipt {'ok' if summary['receipt_ok'] else 'WRONG'}: {verdict}\n"
@@ -533,6 +621,15 @@ def _print_summary(summary: dict[str, Any], data: BallotData, folder: Path | Non
     note("Next: ballotboard demo --keep      look at the public board, and run the verifier by hand")
     note("      ballotboard verify checks    what was checked just now")
     note("      README.md                    hold an election of your own in ten minutes")
+
+
+def _flat(values: Iterable[Any]) -> Iterator[LocalAccount]:
+    """The accounts in nested lists and tuples."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _interrupt() -> None:

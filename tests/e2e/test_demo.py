@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from chain.errors import ChainError
+from chain.network.node import find_binary
 from scripts.ballot_data import read_ballots
 from tests.shared_data import shared
 
@@ -23,9 +25,8 @@ COMMAND = [sys.executable, "-W", "ignore", "-m", "scripts.cli"]
 
 
 def ballotboard(*arguments, **options):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300, **options
-    )
+    options = {"timeout": 300} | options
+    return subprocess.run([*COMMAND, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,24 @@ def test_the_json_has_what_other_programs_read(san_francisco):
     assert set(summary["head"]) == {"size", "root"}
     assert summary["network"] == {"engine": "anvil", "validators": 0}
     assert set(summary["seconds"]) == {"encrypt", "intake", "chain", "index", "tally", "verify"}
+
+
+@pytest.mark.soak
+def test_four_validators_keep_the_record_although_one_is_killed_and_sign_for_all_of_it():
+    try:
+        find_binary("geth"), find_binary("validator")
+    except ChainError as error:
+        pytest.skip(f"no network without its programs: {error}")
+    found = ballotboard("demo", "--network", 4, "--limit", 500, "--json", timeout=900)
+    assert found.returncode == 0, found.stderr
+    summary = json.loads(found.stdout.splitlines()[-1])
+    assert summary["verified"] is True and summary["receipt_ok"] is True
+    network = summary["network"]
+    assert (network["engine"], network["validators"], network["killed"]) == ("cometbft", 4, 1)
+    evidence = network["evidence"]
+    assert evidence["verified"] is True
+    assert 3 * evidence["signed_power"] > 2 * evidence["total_power"] == 8
+    assert next(check for check in summary["checks"] if check["id"] == "E04")["outcome"] == "pass"
 
 
 def children_of(pid):
