@@ -13,6 +13,10 @@ class NodeUnreachable(ChainError):
     """No answer, or none that is JSON-RPC. Trying again later may help; what was sent may have arrived."""
 
 
+class NodeContradiction(ChainError):
+    """What a node shows does not fit together: its copy of the chain was changed, or it lies. An honest node that lags or is busy never does this."""
+
+
 class RpcError(ChainError):
     """A node's own error answer: JSON-RPC `code`, `reason`, and the bytes that a revert returned (else empty)."""
 

@@ -27,7 +27,7 @@ from web3 import Web3
 from chain.board import Board, BoardRole
 from chain.contract import dynamic, selector, topic, word
 from chain.deploy import Setup, parse_creation
-from chain.errors import ChainError, RpcError
+from chain.errors import ChainError, NodeContradiction, RpcError
 from chain.rpc import Address, batch, block, call, checksummed, readable_head, unhex
 from protocol.election import LogRecord
 from protocol.records import Entry, Kind
@@ -125,14 +125,14 @@ class Reader:
         for logs, header in self._blocks([topic("Record"), topic("Ballots")], first_block, last):
             for found in self._decode(logs, int(header["timestamp"], 16), unhex(header["hash"])):
                 if position is not None and found.first != position:
-                    raise ChainError(
+                    raise NodeContradiction(
                         f"the node's log jumps from position {position} to {found.first} in block {found.block_number}:"
                         " records are missing or repeated; use another node"
                     )
                 position, root = found.size, found.root
                 yield found
         if position not in (None, head.size) or root not in (None, head.root):
-            raise ChainError(
+            raise NodeContradiction(
                 f"the node's log ends at {position} records and the board's head at block {last} has {head.size}, or its"
                 " root is another: records are missing; use another node"
             )
@@ -179,7 +179,7 @@ class Reader:
         sequence, count, root = word(data, 0), word(data, 1), data[64:96]
         where = f"the ballots at position {first} (transaction {log['transactionHash']})"
         if transaction.to != self.address:
-            raise ChainError(
+            raise NodeContradiction(
                 f"{where}: role {role} sent them through {checksummed(transaction.to) if transaction.to else 'a creation'}, not straight to the"
                 " board, so their bodies are not in the transaction's input"
             )
@@ -192,9 +192,9 @@ class Reader:
             hashes = [packed[i : i + 32] for i in range(0, len(packed), 32)]
             bodies = [None] * len(hashes)
         else:
-            raise ChainError(f"{where}: the transaction calls another function of the board")
+            raise NodeContradiction(f"{where}: the transaction calls another function of the board")
         if (word(arguments, 0), len(hashes)) != (sequence, count):
-            raise ChainError(
+            raise NodeContradiction(
                 f"{where}: the event says sequence {sequence} and {count} ballots, the transaction {word(arguments, 0)} and {len(hashes)}; use another node"
             )
         records = [
@@ -226,7 +226,7 @@ class Reader:
                         and int(previous["number"], 16) + 1 == number
                         and header["parentHash"] != previous["hash"]
                     ):
-                        raise ChainError(
+                        raise NodeContradiction(
                             f"block {number} does not follow the node's block {number - 1}; use another node"
                         )
                     previous = header
@@ -242,12 +242,14 @@ class Reader:
         files: list[str] | None,
     ) -> None:
         if not header or not receipts:
-            raise ChainError(f"the node has logs of block {number} and not the block; use another node")
+            raise NodeContradiction(f"the node has logs of block {number} and not the block; use another node")
         if int(header["number"], 16) != number or any(log["blockHash"] != header["hash"] for log in logs):
-            raise ChainError(f"the node's block {number} is not the one that its logs come from; use another node")
+            raise NodeContradiction(
+                f"the node's block {number} is not the one that its logs come from; use another node"
+            )
         held = [log for receipt in receipts for log in receipt["logs"] if self._is_ours(log, events, files)]
         if [_identity(log) for log in held] != [_identity(log) for log in logs]:
-            raise ChainError(
+            raise NodeContradiction(
                 f"the node gives {len(logs)} events of the board in block {number} and {len(held)} in the block's receipts, or others; use another node"
             )
 
@@ -281,11 +283,11 @@ class Reader:
         places = [(int(log["blockNumber"], 16), int(log["logIndex"], 16)) for log in logs]
         in_order = all(a < b for a, b in pairwise(places))
         if not in_order or any(not first <= number <= last for number, _ in places):
-            raise ChainError(
+            raise NodeContradiction(
                 f"the node's logs of blocks {first} to {last} are out of order or of other blocks; use another node"
             )
         if any(unhex(log["address"]) != self.address or log["topics"][0] not in topics[0] for log in logs):
-            raise ChainError(
+            raise NodeContradiction(
                 f"the node's logs of blocks {first} to {last} are not what was asked for; use another node"
             )
         yield logs
@@ -340,7 +342,7 @@ def _unpack(packed: bytes) -> list[bytes]:
         offset = start + int.from_bytes(packed[offset:start], "big")
         bodies.append(packed[start:offset])
     if offset != end:
-        raise ChainError("a ballot batch ends inside a ballot; use another node")
+        raise NodeContradiction("a ballot batch ends inside a ballot; use another node")
     return bodies
 
 
@@ -350,7 +352,7 @@ def _transaction(name: str, answer: Any) -> Transaction:
         raise ChainError(f"the node has no transaction {name}; use another node")
     raw = unhex(answer)
     if keccak(raw) != unhex(name):
-        raise ChainError(
+        raise NodeContradiction(
             f"the node's bytes of transaction {name} do not hash to that: they were changed; use another node"
         )
     kind = raw[0] if raw[0] < 0xC0 else 0

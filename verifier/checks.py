@@ -56,7 +56,7 @@ def log_has_no_gap(case: Case) -> Found:
             faults.append(Fault(record.position, f"stands where record {expected} belongs"))
         expected = record.position + 1
     if not case.claims.records:
-        faults.append(Fault(None, "the log is empty"))
+        faults.append(Fault(None, case.claims.contradiction or "the log is empty"))
     return Found(faults, f"{len(case.claims.records)} records")
 
 

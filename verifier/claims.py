@@ -27,7 +27,8 @@ class Claims:
     `creation` is the input of the transaction that created the contract, `runtime_code` the code at its address (both empty
     if the source has none), `roots` the (log size, root) of every event in order, `head` what the contract says itself,
     `attachments` files by the SHA-256 under which they were found, `blocks` (number, hash) of each record's block,
-    `evidence` the validators' evidence of the head (chain.evidence; empty if there is none).
+    `evidence` the validators' evidence of the head (chain.evidence; empty if there is none). A source that contradicts itself claims no records,
+    and `contradiction` says how.
     """
 
     chain_id: int
@@ -40,6 +41,7 @@ class Claims:
     attachments: dict[bytes, bytes] = field(default_factory=dict)
     blocks: list[tuple[int, bytes]] = field(default_factory=list)
     evidence: bytes = b""
+    contradiction: str = ""
 
 
 class Source(Protocol):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from chain.errors import ChainError
+from chain.errors import NodeContradiction
 from chain.network.collect import head_evidence
 from chain.reader import Reader
-from chain.rpc import call, connect, readable_head
+from chain.rpc import address_bytes, call, connect, readable_head
+from protocol.merkle import EMPTY_ROOT
+from protocol.records import LogHead
 from verifier.claims import Claims, Progress, silent
 
 
@@ -16,7 +18,14 @@ class NodeSource:
         self.rpc, self.contract, self.comet, self.evidence = rpc, contract, comet, evidence
 
     def read(self, progress: Progress = silent) -> Claims:
-        """Everything up to the head that cannot change. Raises NodeUnreachable, and ChainError where the node contradicts itself."""
+        """Everything up to the head that cannot change, or how the node contradicts itself: its copy was changed, or it lies. Raises NodeUnreachable."""
+        try:
+            return self._read(progress)
+        except NodeContradiction as error:
+            nothing = LogHead(0, EMPTY_ROOT)
+            return Claims(0, address_bytes(self.contract), b"", b"", [], [], nothing, contradiction=str(error))
+
+    def _read(self, progress: Progress) -> Claims:
         reader = Reader(connect(self.rpc), self.contract)
         creation, last = reader.creation(), readable_head(reader.web3)
         head = reader.board.head(at=last)
@@ -27,7 +36,7 @@ class NodeSource:
             blocks += [(batch.block_number, batch.block_hash)] * len(batch.records)
             progress("records read", len(records), head.size)
         if len(records) < head.size:
-            raise ChainError(f"the node gives {len(records)} of {head.size} records; use another node")
+            raise NodeContradiction(f"the node gives {len(records)} of {head.size} records; use another node")
         evidence = self.evidence
         if self.comet and not evidence:
             evidence = head_evidence(reader.web3, self.comet, reader.address, last).body()
