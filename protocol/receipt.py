@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +86,16 @@ class Refusal:
         )  # fmt: skip
 
 
-def sign_statement(statement: Promise | Refusal, key: SigningKey) -> dict[str, Any]:
-    """`{"promise": …, "signature": …}` or `{"refusal": …, "signature": …}`."""
+def signed_json(statement: Promise | Refusal, key: SigningKey) -> bytes:
+    """JSON `{"promise": …, "signature": …}` or `{"refusal": …, "signature": …}`; the statement in it is byte for byte what is signed."""
     name = "promise" if isinstance(statement, Promise) else "refusal"
     body = statement.body()
-    return {name: parse_json(body), "signature": key.sign(_tag(name) + body).signature.hex()}
+    return b'{"%b":%b,"signature":"%b"}' % (name.encode(), body, key.sign(_tag(name) + body).signature.hex().encode())
+
+
+def sign_statement(statement: Promise | Refusal, key: SigningKey) -> dict[str, Any]:
+    """The value of `signed_json`."""
+    return json.loads(signed_json(statement, key))
 
 
 def check_statement(value: Any, manifest: Manifest) -> Promise | Refusal:

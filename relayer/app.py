@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from protocol.encoding import unhex
 from protocol.errors import Malformed
 from protocol.records import unpack_bodies
-from relayer.intake import Code, Intake
+from relayer.intake import Answer, Code, Intake
 from relayer.outbox import State
 from relayer.service import Relayer
 
@@ -36,8 +36,7 @@ def create_app(relayer: Relayer) -> Any:
             await api(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        status, value = await _post(relayer.intake, headers, receive, settings.max_request_bytes)
-        data = json.dumps(value, ensure_ascii=False).encode()
+        status, data = await _post(relayer.intake, headers, receive, settings.max_request_bytes)
         answer = [(b"content-type", JSON.encode()), (b"content-length", str(len(data)).encode())]
         if status in (Code.BUSY.status, Code.RATE_LIMITED.status):
             answer.append(retry)
@@ -47,8 +46,8 @@ def create_app(relayer: Relayer) -> Any:
     return application
 
 
-async def _post(intake: Intake, headers: dict[bytes, bytes], receive: Any, limit: int) -> tuple[int, Any]:
-    """Status and JSON value of a request to `POST /v1/ballots`; what it takes and gives is described in `_POST`."""
+async def _post(intake: Intake, headers: dict[bytes, bytes], receive: Any, limit: int) -> Answer:
+    """The answer to a request to `POST /v1/ballots`; what it takes and gives is described in `_POST`."""
     body = await _read(headers, receive, limit)
     if body is None:
         return intake.refuse(Code.TOO_LARGE, f"a request has at most {limit} bytes", None)
@@ -67,11 +66,12 @@ async def _post(intake: Intake, headers: dict[bytes, bytes], receive: Any, limit
     return answer
 
 
-async def _many(intake: Intake, bodies: list[bytes], election: str) -> tuple[int, Any]:
+async def _many(intake: Intake, bodies: list[bytes], election: str) -> Answer:
     if why := intake.busy(len(bodies)):
         return intake.refuse(Code.BUSY, why, None)
     answers = await intake.submit(bodies, election)
-    return 202, [{"status": status, **value} for status, value in answers]
+    # Each is a JSON object with members already: its status goes before them.
+    return Answer(202, b"[" + b",".join(b'{"status":%d,%b' % (status, data[1:]) for status, data in answers) + b"]")
 
 
 async def _read(headers: dict[bytes, bytes], receive: Any, limit: int) -> bytes | None:

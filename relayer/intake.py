@@ -11,6 +11,7 @@ asking again, is told so, with the same promise.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,8 +27,8 @@ from chain.board import Board
 from chain.contract import Phase
 from chain.errors import ChainError
 from protocol.ballot import BallotRefused, Reason, read_header
-from protocol.receipt import Promise, Refusal, sign_statement
-from protocol.records import MAX_BODY, ballot_hash
+from protocol.receipt import Promise, Refusal, sign_statement, signed_json
+from protocol.records import MAX_BODY, LogHead, ballot_hash
 from relayer.config import Settings
 from relayer.follower import Follower, View
 from relayer.metrics import Metrics
@@ -71,10 +72,14 @@ _CODES = {
 
 
 class Answer(NamedTuple):
-    """What one ballot gets: an HTTP status and a JSON value."""
+    """What one ballot gets: an HTTP status and a JSON object, as the bytes that are sent: a promise is encoded once, by whom it is signed."""
 
     status: int
-    value: dict[str, Any]
+    body: bytes
+
+    @property
+    def value(self) -> dict[str, Any]:
+        return json.loads(self.body)
 
 
 class Identity(NamedTuple):
@@ -146,11 +151,12 @@ class Intake:
                 ballot_hash(body), who.contract, who.chain_id, code.text, who.role, self.follower.view.now
             )
             signed = sign_statement(refusal, who.key)
-        return Answer(code.status, {"reason": code.text, "message": message, **signed, **more})
+        value = {"reason": code.text, "message": message, **signed, **more}
+        return Answer(code.status, json.dumps(value, ensure_ascii=False).encode())
 
     def promise(self, stored: Stored) -> dict[str, Any]:
         """The promise of a stored ballot: the same bytes every time, since Ed25519 is deterministic."""
-        return self._promise(stored.hash, stored.by, stored.head)
+        return json.loads(self._promise(stored.hash, stored.by, stored.head))
 
     def stop(self) -> None:
         self._worker.shutdown()
@@ -287,9 +293,9 @@ class Intake:
         earlier = {"state": state.text, "position": position, "promise": self.promise(stored) if stored else None}
         return self.refuse(Code.DUPLICATE, f"this ballot came in before and is {state.text}", body, earlier=earlier)
 
-    def _promise(self, digest: bytes, by: int, head: Any) -> dict[str, Any]:
+    def _promise(self, digest: bytes, by: int, head: LogHead) -> bytes:
         who = self.identity
-        return sign_statement(Promise(digest, by, who.contract, who.chain_id, head, who.role), who.key)
+        return signed_json(Promise(digest, by, who.contract, who.chain_id, head, who.role), who.key)
 
     def _too_many(self, roll_index: int) -> bool:
         """Whether a credential has sent too many valid ballots this minute. Only valid ones count: anybody can write a number into a bad one."""

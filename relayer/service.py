@@ -158,7 +158,8 @@ def serve(relayer: Relayer, app: Any, ready: Callable[[str], None]) -> None:
     listener = _listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     config = uvicorn.Config(
-        app, backlog=BACKLOG, lifespan="off", access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=5
+        app, backlog=BACKLOG, lifespan="off", access_log=False, log_level="warning", server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=5,
     )  # fmt: skip
     relayer.start()
     try:

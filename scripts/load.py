@@ -88,7 +88,7 @@ async def _post_all(relayer: str, contents: Iterator[bytes], answered: Answered,
         for _ in range(connections):
             ended.append(loop.create_future())
             await loop.create_connection(
-                lambda: _Connection(head, work, answered, ended[-1]), url.hostname, url.port or 80
+                lambda: _Connection(head, work, answered, ended[-1]), url.hostname or "", url.port or 80
             )
         await asyncio.gather(*ended)
     except OSError as error:

@@ -55,9 +55,10 @@ def test_a_good_ballot_is_stored_and_then_promised_within_a_minute(parts: Parts)
 
 def test_a_promise_that_was_changed_does_not_check(parts: Parts) -> None:
     [answer] = parts.intake.process(parts.world.ballots(parts.world.voters[:1]))
-    answer.value["promise"]["by"] += 1
+    value = answer.value
+    value["promise"]["by"] += 1
     with pytest.raises(Malformed, match="is not the relayer's"):
-        check_statement(answer.value, parts.world.manifest)
+        check_statement(value, parts.world.manifest)
 
 
 def test_a_flipped_bit_is_a_bad_proof_and_its_neighbours_are_promised(parts: Parts) -> None:
