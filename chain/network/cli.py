@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -24,7 +25,10 @@ from chain.network.operator import Operator, Ports
 from chain.reader import Reader
 from chain.rpc import address_bytes, connect
 from protocol.encoding import parse_json
+from protocol.errors import Malformed
 from protocol.manifest import Manifest
+
+Parsed = TypeVar("Parsed")
 
 TEND = 0.2
 """Seconds between looks at whether a process has ended."""
@@ -73,10 +77,10 @@ def genesis(
 
     Example: ballotboard chain genesis a.json b.json c.json d.json --chain-id 77001 --fund 0x5FbDB2315678afecb367f032d93F642f64180aa3
     """
-    election = Manifest.parse(_read(manifest)) if manifest else None
+    election = _parse(manifest, Manifest.parse) if manifest else None
     if chain_id is None and election is None:
         raise ChainError("say which chain id: --chain-id, or --manifest")
-    found = [Operator.of(parse_json(_read(path), str(path)), str(path)) for path in operators]
+    found = [_parse(path, lambda body: Operator.of(parse_json(body), "operator")) for path in operators]
     accounts = [address_bytes(account) for account in fund or ()]
     if election:
         accounts += [role.address for role in election.roles]
@@ -103,7 +107,7 @@ def validators(network: Annotated[Path, typer.Argument(help="A network file.")],
 
     Example: ballotboard chain validators network.json >> election.toml
     """
-    found = [{"key": v.key.hex(), "power": v.power} for v in Network.parse(_read(network)).manifest_validators()]
+    found = [{"key": v.key.hex(), "power": v.power} for v in _parse(network, Network.parse).manifest_validators()]
     if as_json:
         emit(found)
         return
@@ -125,7 +129,7 @@ def start(
     """
     pid_file = pid_file or home / "node.pid"
     if network:
-        join(home, Network.parse(_read(network)))
+        join(home, _parse(network, Network.parse))
     node = Node(home)
     if detach:
         run_in_background(pid_file, ["start", str(home)], START_TIMEOUT)
@@ -225,6 +229,15 @@ def export_evidence(
     typer.echo(
         f"{out}  {what} in block {proven.block}, signed by {proven.signed_power} of {proven.total_power}", err=True
     )
+
+
+def _parse(path: Path, parse: Callable[[bytes], Parsed]) -> Parsed:
+    """The file parsed; what is wrong with it is said with its name."""
+    body = _read(path)
+    try:
+        return parse(body)
+    except Malformed as error:
+        raise ChainError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> bytes:

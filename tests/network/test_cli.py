@@ -152,7 +152,8 @@ def test_a_network_for_trying_out_is_started_stopped_and_started_again(folder, b
     [
         (["genesis", "o0/operator.json"], "say which chain id"),
         (["genesis", "o0/operator.json", "o0/operator.json", "--chain-id", "5"], "two of them have the same name"),
-        (["genesis", "o0/jwt.hex", "--chain-id", "5"], "o0/jwt.hex"),
+        (["genesis", "o0/jwt.hex", "--chain-id", "5"], "o0/jwt.hex: "),
+        (["genesis", "float.json", "--chain-id", "5"], "float.json: "),
         (["genesis", "nothing.json", "--chain-id", "5"], "cannot read nothing.json"),
         (["genesis", "o0/operator.json", "--chain-id", "5", "--fund", "0x12"], "is not an address"),
         (["genesis", "o0/operator.json", "--chain-id", "5", "--out", "o0/operator.json"], "exists"),
@@ -169,6 +170,7 @@ def test_a_network_for_trying_out_is_started_stopped_and_started_again(folder, b
 )
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(folder, words, says):
     operators(1)
+    (folder / "float.json").write_text("9e19")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     failed = run(*words)
     assert isinstance(failed.exception, BallotboardError), failed.output
