@@ -72,6 +72,8 @@ def bodies_are_there(case: Case) -> Found:
         for r in case.claims.records
         if r.body is None
     ]
+    if not case.claims.records:
+        missing.append(Fault(None, "no record was read"))
     return Found(missing, f"{sum(len(r.body or b'') for r in case.claims.records)} bytes")
 
 

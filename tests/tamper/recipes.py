@@ -357,7 +357,7 @@ def a_log_with_two_records_exchanged() -> Claims:
     return replace(found, records=records)
 
 
-@recipe("C01 I01", "empty")
+@recipe("C01 C02 I01", "empty")
 def an_empty_log() -> Claims:
     found = claims(honest().drafts)
     return replace(found, records=[], roots=[], head=LogHead(0, hashlib.sha256(b"").digest()))

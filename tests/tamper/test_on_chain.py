@@ -378,6 +378,9 @@ def test_a_node_whose_state_was_changed_does_not_verify(chain: Chain) -> None:
     report = json.loads(found.stdout)
     assert report["verdict"] == "not verified" and "C01" in failing(report)
     assert report["tally"] is None
+    assert {check["outcome"] for check in report["checks"]} == {"fail", "not run"}, (
+        "nothing was read, so nothing passes"
+    )
 
 
 def test_every_step_of_the_election_is_taken_on_the_chain(chain: Chain) -> None:
