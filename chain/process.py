@@ -8,7 +8,7 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 PORTS = range(20_000, 32_768)
@@ -17,7 +17,9 @@ PORTS = range(20_000, 32_768)
 _PR_SET_PDEATHSIG = 1
 
 
-def spawn(command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], output: IO[bytes], environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Starts a program that gets SIGTERM when we end, however we end: the kernel sends it when the *thread* that called this is gone, so
     call it from one that lives as long as the child should. Both its outputs go to `output`."""
     parent = os.getpid()
@@ -34,6 +36,7 @@ def spawn(command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
+        env=environment,
         start_new_session=True,
         preexec_fn=die_with_parent,
     )

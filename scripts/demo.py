@@ -46,6 +46,7 @@ from chain.evidence import verify as verify_evidence
 from chain.log import read_log
 from chain.network.collect import head_evidence
 from chain.network.local import LocalNetwork
+from chain.process import free_port
 from chain.sealed import Cost
 from protocol import credential, engine
 from protocol.attachments import Station, Unit
@@ -59,7 +60,7 @@ from protocol.records import Kind, Report, ballot_hash
 from relayer import keys as relayer_keys
 from scripts.ballot_data import BallotData, burlington, read_ballots
 from scripts.load import send_ballots
-from scripts.services import COMMAND, Service, free_port
+from scripts.services import COMMAND, Service
 from station import actions as station
 from station.result import Counted
 from trustee import actions as trustee
@@ -214,13 +215,13 @@ class Demo:
             self.chain = self.services.enter_context(self.network)
             everyone = vars(self.people).values()
             self.chain.fund(a.address for a in _flat(everyone))
-            self._step(
+            note(
                 f"A network of {self.validators} validators runs (CometBFT and geth, Byzantine consensus); node 0 is at {self.chain.url}"
             )
         else:
             self.day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
             self.chain = self.services.enter_context(Anvil(timestamp=self._start()))
-            self._step(f"A chain runs (anvil, one process, a block a second) at {self.chain.url}")
+            note(f"A chain runs (anvil, one process, a block a second) at {self.chain.url}")
 
     def publish(self) -> None:
         self.relayer_port, self.board_port = free_port(), free_port()
@@ -241,7 +242,7 @@ class Demo:
             relayers=[self.relayer_url], boards=[self.board_url], comet=self.network.comet_url if self.validators else "",
         )  # fmt: skip
         self.contract, self.manifest = published.connection.contract, published.manifest
-        self._step(
+        note(
             f"The authority deploys the contract {self.contract} with the manifest as record 0; election id {self.manifest.election_id.hex()[:16]}…"
         )
 
@@ -274,27 +275,19 @@ class Demo:
     def open(self) -> None:
         self._until(MORNING)
         opened = authority.open_poll(self.chain.web3, self.contract, self.people.authority)
-        self._step(f"09:00: the poll opens; joint key {opened.key.hex()[:16]}…, {opened.voters:,} voters")
+        note(f"09:00: the poll opens; joint key {opened.key.hex()[:16]}…, {opened.voters:,} voters")
         self.election = read_log(self.chain.web3, self.contract).open()
 
     def start_services(self) -> None:
         environment = {**os.environ, "BALLOTBOARD_PASSPHRASE": self.passphrase, "PYTHONWARNINGS": "ignore"}
         board = str(self.board_file)
-        relayer = [
-            "relayer",
-            "run",
-            "--board",
-            board,
-            "--dir",
-            str(self.relayer_folder),
-            "--port",
-            str(self.relayer_port),
-        ]
+        relayer = ["relayer", "run", "--board", board, "--port", str(self.relayer_port)]
+        relayer += ["--dir", str(self.relayer_folder)]
         bulletin = ["board", "serve", "--board", board, "--port", str(self.board_port)]
         bulletin += ["--database", f"sqlite:///{self.folder / 'board.db'}"]
         self.services.enter_context(Service(relayer, self.relayer_url, environment))
         self.services.enter_context(Service(bulletin, self.board_url, environment, "/healthz"))
-        self._step(f"A relayer takes ballots at {self.relayer_url}, the public board is at {self.board_url}")
+        note(f"A relayer takes ballots at {self.relayer_url}, the public board is at {self.board_url}")
 
     # ---- the online vote
 
@@ -336,7 +329,7 @@ class Demo:
             self._follow(len(order), lambda: self._get(self.relayer_url, "/v1/status")["ballots"]["final"], advance)
         if self.killed:
             self.network.nodes[-1].start()
-            self._step(
+            note(
                 f"Validator {self.validators - 1} was killed when half of the ballots were in, and the chain went on; now it is back"
             )
         return len(answers.promises)
@@ -406,7 +399,7 @@ class Demo:
         authority.close_poll(self.chain.web3, self.contract, self.people.authority)
         self._until(EMBARGO)
         authority.settle_poll(self.chain.web3, self.contract, self.people.authority)
-        self._step("The poll is closed and settled: from here on the counted set is fixed")
+        note("The poll is closed and settled: from here on the counted set is fixed")
 
     def decrypt_and_announce(self) -> None:
         self._until(NIGHT)
@@ -420,25 +413,13 @@ class Demo:
                 authority.announce(self.chain.web3, self.contract, self.people.authority, advance)
 
     def verify(self) -> dict[str, Any]:
-        election = self.manifest.election_id.hex()
-        arguments = [
-            "verify",
-            "tally",
-            "--rpc",
-            self.chain.url,
-            "--contract",
-            self.contract,
-            "--election",
-            election,
-            "--json",
-        ]
+        arguments = ["verify", "tally", "--rpc", self.chain.url, "--contract", self.contract]
+        arguments += ["--election", self.manifest.election_id.hex()]
         if self.validators:
-            arguments[-1:-1] = ["--comet", self.network.nodes[1].comet_url]
-        self._step(
-            "An observer verifies, in a process that trusts nobody:\n     ballotboard " + " ".join(arguments[:-1])
-        )
+            arguments += ["--comet", self.network.nodes[1].comet_url]
+        note("An observer verifies, in a process that trusts nobody:\n     ballotboard " + " ".join(arguments))
         with self._timed("verify"):
-            found = self._ballotboard(*arguments)
+            found = self._ballotboard(*arguments, "--json")
         if found.returncode not in (0, 1) or not found.stdout:
             raise BallotboardError(f"the verifier could not run: {found.stderr.strip()[-500:]}")
         report = json.loads(found.stdout)
@@ -452,9 +433,7 @@ class Demo:
         path = self.folder / "receipt.json"
         path.write_bytes(Receipt.parse(canonical_json(answer["receipt"])).body())
         found = self._ballotboard("verify", "receipt", str(path), "--rpc", self.chain.url, "--contract", self.contract)
-        self._step(
-            f"One voter checks a receipt: {'it is in the log' if found.returncode == 0 else 'IT DOES NOT VERIFY'}"
-        )
+        note(f"One voter checks a receipt: {'it is in the log' if found.returncode == 0 else 'IT DOES NOT VERIFY'}")
         return found.returncode == 0
 
     def certify(self, report: dict[str, Any]) -> None:
@@ -470,7 +449,7 @@ class Demo:
         writer = authority.Writer(self.chain.web3, self.contract, self.people.verifier)
         for body in (verdict.commitment(), verdict.body()):
             writer.append(Kind.REPORT, body, [self.people.verifier])
-        self._step(f"The registered verifier puts its report on the record; certified: {self._board().certified()}")
+        note(f"The registered verifier puts its report on the record; certified: {self._board().certified()}")
 
     # ---- helpers
 
@@ -578,9 +557,6 @@ class Demo:
         start = time.monotonic()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
-
-    def _step(self, text: str) -> None:
-        note(text)
 
 
 def _print_summary(summary: dict[str, Any], data: BallotData, folder: Path | None) -> None:

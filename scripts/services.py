@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from typing import IO
 
 import httpx
 
+from chain.process import spawn
 from protocol.errors import BallotboardError
 
 START_TIMEOUT = 60.0
@@ -24,12 +24,6 @@ STOP_TIMEOUT = 20.0
 
 COMMAND = (sys.executable, "-m", "scripts.cli")
 """The `ballotboard` command of this interpreter, wherever its console script is."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:
@@ -52,10 +46,8 @@ class Service:
 
     def _start(self) -> None:
         root = Path(__file__).resolve().parents[1]
-        self._process = subprocess.Popen(
-            [*COMMAND, *self.arguments], stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output,
-            env=self.environment | {"PYTHONPATH": str(root)}, start_new_session=True,
-        )  # fmt: skip
+        environment = self.environment | {"PYTHONPATH": str(root)}
+        self._process = spawn([*COMMAND, *self.arguments], self._output, environment)
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
             if self._process.poll() is not None:

@@ -207,10 +207,10 @@ def decrypt(
 
     Example: ballotboard trustee decrypt
     """
-    where, comet = _board(board, rpc, contract), connection(board, rpc, contract, comet).comet
+    where = connection(board, rpc, contract, comet)
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
         with progress("record read and verified", None) as advance:
-            outcome = actions.decrypt(where, store, advance, comet)
+            outcome = actions.decrypt(Board(connect(where.rpc), where.contract), store, advance, where.comet)
         _say(outcome)
 
 

@@ -28,6 +28,7 @@ import httpx
 from chain.anvil import Anvil
 from chain.board import Board
 from chain.console import PASSPHRASE_VARIABLE
+from chain.process import free_port
 from chain.rpc import call
 from protocol.receipt import Promise, check_statement
 from protocol.records import ballot_hash, pack_bodies
@@ -35,7 +36,7 @@ from relayer.service import running
 from scripts.bench import row
 from scripts.bench._election import Poll, open_poll
 from scripts.load import MANY, ONE, TOGETHER, post_all
-from scripts.services import Service, free_port
+from scripts.services import Service
 
 CONNECTIONS = 64
 PASSPHRASE = "bench"

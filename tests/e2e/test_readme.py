@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.services import free_port
+from chain.process import free_port
 
 pytestmark = pytest.mark.e2e
 
