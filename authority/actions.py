@@ -8,6 +8,7 @@ looks at the local clock.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from chain.board import Board
 from chain.console import Connection, connection, print_time
 from chain.contract import Phase, artifact
 from chain.deploy import constructor_arguments, deploy
+from chain.holding import Attestation, Holders, combine
 from chain.log import ElectionLog, read_log
+from chain.reader import Reader
 from chain.rpc import Address, block, call, checksummed, is_anvil
 from chain.writer import Writer
 from protocol import election
@@ -79,10 +82,11 @@ def publish(
     relayers: Sequence[str] = (),
     boards: Sequence[str] = (),
     comet: str = "",
+    holders: Sequence[str] = (),
 ) -> Published:
     """Create the board, publish the lists of units and stations, and write the connection file.
 
-    `rpc` is the URL written into the file, with those of the relayers and boards that will serve, and of a validator. On anvil every role and officer is given
+    `rpc` is the URL written into the file, with those of the relayers, boards and data holders that will serve, and of a validator. On anvil every role and officer is given
     gas money. Where the file exists nothing is published again without `force`, but lists that a crash left out are.
     """
     _check_authority(config, authority)
@@ -103,7 +107,9 @@ def publish(
             call(web3, "anvil_setBalance", checksummed(account), hex(BALANCE))
     deployed = deploy(web3, authority, manifest.body, *constructor_arguments(manifest))
     election_id = manifest.election_id.hex()
-    found = Connection(rpc, checksummed(deployed.address), election_id, list(relayers), list(boards), comet)
+    found = Connection(
+        rpc, checksummed(deployed.address), election_id, list(relayers), list(boards), comet, list(holders)
+    )
     found.save(board_file)
     _publish_places(web3, found.contract, config, authority)
     return Published(found, manifest)
@@ -200,10 +206,29 @@ def close_poll(web3: Web3, contract: Address, account: LocalAccount) -> int:
     return Writer(web3, contract, account).close().positions[0]
 
 
-def settle_poll(web3: Web3, contract: Address, account: LocalAccount) -> int:
-    """Append the settlement, from any account; gives its position. From then on which ballots count is fixed."""
+def settle_poll(
+    web3: Web3, contract: Address, account: LocalAccount, attestations: Sequence[Attestation] = (), bitmap: bytes = b""
+) -> int:
+    """Append the settlement, from any account; gives its position. From then on which ballots count is fixed.
+
+    In hash mode it needs the data holders' attestations and the bitmap's file; the bitmap is published first, which takes an account with a role.
+    """
     _require(web3, contract, Phase.CLOSED, "the counted set is settled already")
-    return Writer(web3, contract, account).settle().positions[0]
+    writer = Writer(web3, contract, account)
+    manifest = Reader(web3, contract).creation().manifest()
+    if manifest.body_mode != "hash":
+        return writer.settle().positions[0]
+    if not attestations:
+        raise NotReady(
+            "ballots are with the data holders: let each run `ballotboard relayer attest`, and give their files with --attestation"
+        )
+    name, signatures = combine(manifest, writer.sender.chain_id, contract, writer.board.head(), attestations)
+    if hashlib.sha256(bitmap).digest() != name:
+        raise BallotboardError(
+            "the bitmap is not the one that the data holders signed: give the file that lies beside an attestation"
+        )
+    writer.attach(bitmap)
+    return writer.settle(name, signatures).positions[0]
 
 
 def check_in_conflicts(web3: Web3, contract: Address) -> list[Conflict]:
@@ -230,17 +255,27 @@ class Announced:
     faults: list[tuple[int, str]]
 
 
-def announce(web3: Web3, contract: Address, authority: LocalAccount, progress: Progress | None = None) -> Announced:
-    """Recompute the result from the record and append it. Raises NotReady naming the stations, or the decryptions, that are missing."""
+def announce(
+    web3: Web3,
+    contract: Address,
+    authority: LocalAccount,
+    progress: Progress | None = None,
+    holders: Sequence[str] = (),
+) -> Announced:
+    """Recompute the result from the record and append it; `holders` are the URLs of the data holders, in hash mode.
+
+    Raises NotReady naming the stations, or the decryptions, that are missing.
+    """
     log = read_log(web3, contract)
+    log.read_bodies(Holders(holders))
     _require(web3, contract, Phase.SETTLED, "the result is announced already")
     opened = log.open()
     if missing := missing_results(opened, log):
         raise NotReady("; ".join(map(str, missing)))
-    before = log.records[: election.only(log.records, Kind.SETTLEMENT).position]
+    before = election.settled_records(log.manifest, log.records, log.attachments)
     roll = election.roll_state(opened, before).roll
     reasons = election.verify_ballots(opened, roll, election.of_kind(before, Kind.BALLOT), progress)
-    settled = election.settle(opened, log.records, reasons)
+    settled = election.settle(opened, log.records, reasons, log.attachments)
     try:
         found = election.decrypt(settled, log.records)
     except TooFewShares as error:

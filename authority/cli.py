@@ -20,6 +20,7 @@ from chain.console import (
     BoardOption,
     CometOption,
     ContractOption,
+    HoldersOption,
     JsonOption,
     PassphraseOption,
     RpcOption,
@@ -29,8 +30,10 @@ from chain.console import (
     passphrase,
     print_time,
     progress,
+    read_bytes,
     screen,
 )
+from chain.holding import Attestation, bitmap_path
 from chain.keys import load_account
 from chain.rpc import connect
 from protocol.errors import BallotboardError
@@ -138,6 +141,7 @@ def publish(
     public_board: Annotated[
         list[str] | None, typer.Option(help="URL of a bulletin board, for the connection file; may be repeated.")
     ] = None,
+    holder: HoldersOption = None,
     comet: CometOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Publish a new election although the connection file names one.")
@@ -152,7 +156,7 @@ def publish(
     found = read_config(config)
     account = load_account(key, passphrase(passphrase_file))
     published = actions.publish(
-        connect(rpc), rpc, found, account, board, force, relayer or (), public_board or (), comet or ""
+        connect(rpc), rpc, found, account, board, force, relayer or (), public_board or (), comet or "", holder or ()
     )
     if as_json:
         emit(
@@ -204,6 +208,10 @@ def close(
 @app.command()
 def settle(
     key: KeyOption, board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, wait: WaitOption = False,
+    attestation: Annotated[
+        list[Path] | None,
+        typer.Option(help="What a data holder wrote with `ballotboard relayer attest`; repeat it. Where only hashes are on the chain."),
+    ] = None,
     passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Append the settlement: from then on which ballots count is fixed. Anyone may.
@@ -212,23 +220,25 @@ def settle(
     """
     web3, address = _connect(board, rpc, contract)
     account = load_account(key, passphrase(passphrase_file))
+    attestations = [Attestation.parse(read_bytes(path)) for path in attestation or ()]
+    bitmap = read_bytes(bitmap_path(attestation[0])) if attestation else b""
     _wait(wait, web3, lambda: Board(web3, address).windows().settle_not_before, "the counted set may be settled")
-    _landed("settled", actions.settle_poll(web3, address, account), as_json)
+    _landed("settled", actions.settle_poll(web3, address, account, attestations, bitmap), as_json)
 
 
 @app.command()
 def announce(
-    key: KeyOption, board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None,
+    key: KeyOption, board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, holder: HoldersOption = None,
     passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Recompute the result from the record and put it there. Anyone can check that it is the right one.
 
     Example: ballotboard election announce --key keys/authority.json
     """
-    web3, address = _connect(board, rpc, contract)
+    where = connection(board, rpc, contract, holders=holder)
     account = load_account(key, passphrase(passphrase_file))
     with progress("ballots", None) as advance:
-        announced = actions.announce(web3, address, account, advance)
+        announced = actions.announce(connect(where.rpc), where.contract, account, advance, where.holders)
     if as_json:
         emit({"position": announced.position, "result": announced.result, "faults": announced.faults})
         return

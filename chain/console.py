@@ -34,6 +34,10 @@ ContractOption = Annotated[str | None, typer.Option("--contract", help="Address 
 CometOption = Annotated[
     str | None, typer.Option("--comet", help="URL of a validator's CometBFT RPC, instead of the connection file's.")
 ]
+HoldersOption = Annotated[
+    list[str] | None,
+    typer.Option("--holder", help="URL of a data holder (repeat it), for ballots whose hashes alone are on the chain."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 PassphraseOption = Annotated[
     Path | None,
@@ -43,8 +47,8 @@ PassphraseOption = Annotated[
 
 @dataclass
 class Connection:
-    """Where a board is: node URL, contract address (0x…), election id (hex, may be empty), relayer and board URLs, and where the chain has
-    validators the URL of a CometBFT RPC, for their signatures."""
+    """Where a board is: node URL, contract address (0x…), election id (hex, may be empty), relayer and board URLs; where the chain has
+    validators the URL of a CometBFT RPC, for their signatures; where it has ballots' hashes only the URLs of data holders, for the ballots."""
 
     rpc: str
     contract: str
@@ -52,6 +56,7 @@ class Connection:
     relayers: list[str] = field(default_factory=list)
     boards: list[str] = field(default_factory=list)
     comet: str = ""
+    holders: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -62,7 +67,11 @@ class Connection:
 
 
 def connection(
-    board: Path | None = None, rpc: str | None = None, contract: str | None = None, comet: str | None = None
+    board: Path | None = None,
+    rpc: str | None = None,
+    contract: str | None = None,
+    comet: str | None = None,
+    holders: list[str] | None = None,
 ) -> Connection:
     """The connection from a file, with the given parts replaced. Raises BallotboardError when a part is missing."""
     path = board or Path(BOARD_FILE)
@@ -75,6 +84,7 @@ def connection(
     elif board:
         raise BallotboardError(f"there is no file {board}")
     found.rpc, found.contract, found.comet = rpc or found.rpc, contract or found.contract, comet or found.comet
+    found.holders = holders or found.holders
     if not found.rpc or not found.contract:
         raise BallotboardError(
             f"say which board: --rpc URL --contract ADDRESS, or --board FILE (default ./{BOARD_FILE})"
@@ -95,6 +105,14 @@ def passphrase(file: Path | None, confirm: bool = False) -> str:
     if PASSPHRASE_VARIABLE in os.environ:
         return os.environ[PASSPHRASE_VARIABLE]
     return str(typer.prompt("passphrase", hide_input=True, confirmation_prompt=confirm, err=True))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file that a person named. Raises BallotboardError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BallotboardError(f"cannot read {path}: {error.strerror}") from error
 
 
 def note(text: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from web3 import Web3
 
 from chain.errors import ChainError
+from chain.holding import Holders, Progress, with_bodies
 from chain.reader import Batch, Creation, Reader
 from chain.rpc import Address, readable_head
 from protocol import engine
@@ -68,6 +69,10 @@ class ElectionLog:
         """Read the published files again: they are no records, and may come later than the record that names them."""
         self.attachments.update(self.reader.attachments())
 
+    def read_bodies(self, holders: Holders, progress: Progress | None = None) -> None:
+        """Ask the data holders for the ballots whose hashes alone are on the chain. What none of them has stays without a body."""
+        self.records = with_bodies(self.records, holders, progress)
+
     def _add(self, batch: Batch) -> None:
         if batch.first != len(self.records):
             raise ChainError(
@@ -91,8 +96,7 @@ def read_log(web3: Web3, contract: Address, attachments: bool = True) -> Electio
     """
     reader = Reader(web3, contract)
     creation = reader.creation()
-    manifest, _, _ = creation.arguments()
-    log = ElectionLog(reader, Manifest.parse(manifest), creation, reader.address)
+    log = ElectionLog(reader, creation.manifest(), creation, reader.address)
     log.extend()
     if attachments:
         log.read_attachments()

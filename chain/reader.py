@@ -30,6 +30,7 @@ from chain.deploy import Setup, parse_creation
 from chain.errors import ChainError, NodeContradiction, RpcError
 from chain.rpc import Address, batch, block, call, checksummed, readable_head, unhex
 from protocol.election import LogRecord
+from protocol.manifest import Manifest
 from protocol.records import Entry, Kind
 
 LOG_PAGE = 1_000
@@ -76,6 +77,10 @@ class Creation:
     def arguments(self) -> tuple[bytes, list[BoardRole], Setup]:
         """Manifest, roles and setup; raises ChainError where the input is not that of this version's board."""
         return parse_creation(self.input)
+
+    def manifest(self) -> Manifest:
+        """Record 0; raises ChainError, Malformed."""
+        return Manifest.parse(self.arguments()[0])
 
 
 class Transaction(NamedTuple):

@@ -1,6 +1,7 @@
 """Attachments: the lists that grow with the election, named on the record by hash, root and count (docs/protocol.md, section 3).
 
 A file is its rows, each `u16(length) || row`; the roll's rows are 36 bytes each without a length. A Merkle leaf is `leaf_hash(row)`.
+The bitmap of a settlement in hash mode is the one file without rows.
 """
 
 from __future__ import annotations
@@ -210,3 +211,40 @@ def roll_row(key: bytes, unit: int) -> bytes:
 def unit_counts_hash(counts: list[tuple[int, int]]) -> bytes:
     """The `units` member of the roll record: SHA-256 of `u32(unit) || u32(rows)`, ascending."""
     return hashlib.sha256(b"".join(u32(unit) + u32(rows) for unit, rows in counts)).digest()
+
+
+# ---------------------------------------------------------------- bodies held, in hash mode
+
+
+@dataclass(frozen=True, slots=True)
+class Bitmap:
+    """Which ballots' bodies the data holders keep: bit p & 7 (0 is the least significant) of byte p >> 3 speaks of position p, below `size`."""
+
+    size: int
+    data: bytes
+
+    @staticmethod
+    def of(size: int, held: Iterable[int]) -> Bitmap:
+        """The bitmap of a log of `size` records in which the bodies at these positions are held."""
+        data = bytearray((size + 7) // 8)
+        for position in held:
+            data[position >> 3] |= 1 << (position & 7)
+        return Bitmap(size, bytes(data))
+
+    @staticmethod
+    def parse(data: bytes, size: int) -> Bitmap:
+        """Raises Malformed unless it is as long as the log needs, with nothing after the last position."""
+        if len(data) != (size + 7) // 8 or (size % 8 and data[-1] >> size % 8):
+            raise Malformed("bitmap", f"is not that of a log of {size} records")
+        return Bitmap(size, data)
+
+    def __contains__(self, position: int) -> bool:
+        return position < self.size and bool(self.data[position >> 3] >> (position & 7) & 1)
+
+    def __len__(self) -> int:
+        """How many bodies are held."""
+        return int.from_bytes(self.data, "big").bit_count()
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.data).digest()

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from protocol import ballot, ceremony, counting, paper, tally
-from protocol.attachments import Roll, Station, Unit, open_rows, parse_stations, parse_units, unit_counts_hash
+from protocol.attachments import Bitmap, Roll, Station, Unit, open_rows, parse_stations, parse_units, unit_counts_hash
 from protocol.ballot import BallotContext, BallotRefused, Reason
 from protocol.encoding import canonical_json
 from protocol.engine import NOT_COUNTED, Engine, discrete_logs
@@ -30,6 +31,9 @@ RESULT_FORMAT = "ballotboard/result/v1"
 EMPTY_FILE = hashlib.sha256(b"").digest()
 """The name of a list without rows (an election without stations): there is nothing to publish, so it is never missing."""
 
+NO_FILES: Mapping[bytes, bytes] = MappingProxyType({})
+"""What `settle` needs where ballots are on the chain; in hash mode the bitmap must be among the attachments."""
+
 Parsed = TypeVar("Parsed")
 
 
@@ -39,6 +43,17 @@ class MissingRecord(BallotboardError):
 
 class MissingAttachment(BallotboardError):
     """A file that a record names is not to be had from where the record was read."""
+
+
+class MissingBodies(MissingRecord):
+    """Bodies that the data holders signed for are not to be had: `positions` of the ballots. Nothing can be counted without them."""
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__(
+            f"the bodies of {len(positions):,} ballots that the data holders signed for are missing (first: position {positions[0]}):"
+            " ask the data holders for them"
+        )
+        self.positions = positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +176,38 @@ class SettledElection:
     groups: list[list[tally.GroupSum]]
 
 
-def settle(election: OpenElection, records: Sequence[LogRecord], reasons: Mapping[int, Reason]) -> SettledElection:
-    """The counted set and the encrypted sums. `reasons` has the engine's answer for every ballot position before the settlement."""
+def settled_records(
+    manifest: Manifest, records: Sequence[LogRecord], attachments: Mapping[bytes, bytes] = NO_FILES
+) -> list[LogRecord]:
+    """The records that the settlement fixes. In hash mode a ballot has its body exactly where the bitmap says that it is held, whoever
+    else may have it. Raises MissingRecord, MissingAttachment, Malformed, MissingBodies."""
+    hash_mode = manifest.body_mode == "hash"
+    settlement = Settlement.parse(_body(only(records, Kind.SETTLEMENT)), hash_mode)
+    before = [record for record in records if record.position < settlement.head.size]
+    if not hash_mode:
+        return before
+    bitmap = Bitmap.parse(_file(attachments, settlement.bitmap, "bitmap"), settlement.head.size)
+    ballots = [record for record in before if record.kind == Kind.BALLOT]
+    if len(bitmap) != sum(record.position in bitmap for record in ballots):
+        raise Malformed("bitmap", "speaks of positions that are no ballots")
+    if missing := [record.position for record in ballots if record.position in bitmap and record.body is None]:
+        raise MissingBodies(missing)
+    return [
+        replace(record, body=None) if record.kind == Kind.BALLOT and record.position not in bitmap else record
+        for record in before
+    ]
+
+
+def settle(
+    election: OpenElection,
+    records: Sequence[LogRecord],
+    reasons: Mapping[int, Reason],
+    attachments: Mapping[bytes, bytes] = NO_FILES,
+) -> SettledElection:
+    """The counted set and the encrypted sums. `reasons` has the engine's answer for every ballot with a body in `settled_records`."""
     record = only(records, Kind.SETTLEMENT)
     settlement = Settlement.parse(_body(record), election.manifest.body_mode == "hash")
-    before = [r for r in records if r.position < settlement.head.size]
+    before = settled_records(election.manifest, records, attachments)
     state, counted = counted_set(election, before, reasons)
     bodies = {r.position: _body(r) for r in before if r.kind == Kind.BALLOT and r.body is not None}
     groups = [
