@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -29,8 +29,10 @@ from typing import IO
 from web3 import Web3
 
 from chain.errors import ChainError, NodeUnreachable
+from chain.evidence import Evidence
 from chain.process import free_port, port_is_free, spawn
 from chain.rpc import Address, block, call, checksummed, connect, is_anvil
+from protocol.manifest import Validator
 
 CHAIN_ID = 31_337
 """anvil's own default: every wallet knows it as a local chain, so nothing signed here is good anywhere else."""
@@ -70,7 +72,11 @@ class Anvil:
     block_time   seconds, or 0 to mine each transaction at once (tests)
     timestamp    time of the first block, in seconds since 1970; default now
     state        a file that keeps the chain from one run to the next
+
+    It is a chain.engine.Engine.
     """
+
+    name, moves_clock, comet_url = "anvil", True, ""
 
     def __init__(
         self,
@@ -150,6 +156,23 @@ class Anvil:
     def advance_to(self, timestamp: int) -> None:
         """See `advance_to`."""
         advance_to(self.web3, timestamp)
+
+    def wait_until(self, moment: int, tick: Callable[[int], None] | None = None) -> None:
+        """Moves the clock there."""
+        self.advance_to(moment)
+
+    def validators(self) -> list[Validator]:
+        """None: one process, and nobody signs."""
+        return []
+
+    def evidence(self, contract: Address) -> Evidence | None:
+        return None
+
+    def kill_one(self) -> bool:
+        return False
+
+    def mend(self) -> None:
+        pass
 
     def __enter__(self) -> Anvil:
         return self.start()

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from web3 import Web3
 
-from chain.contract import Phase, decode, encode, refusal
+from chain.contract import BoardRole, Phase, decode, encode, refusal
 from chain.errors import RpcError
 from chain.rpc import Address, address_bytes, batch, block, call, checksummed
 from protocol.manifest import RoleKind, Windows
 from protocol.records import LogHead
-
-
-class BoardRole(NamedTuple):
-    """A hand that may append, as the contract knows it: its kind, and its account (20 bytes)."""
-
-    kind: RoleKind
-    account: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from web3 import Web3
 
 from chain.anvil import BLOCK_TIME, CHAIN_ID, START_TIMEOUT, STOP_TIMEOUT, Anvil, advance_to
 from chain.background import detach as run_in_background
 from chain.background import end, write_pid_file
 from chain.board import Board
 from chain.console import BoardOption, ContractOption, JsonOption, RpcOption, connection, emit, print_time
+from chain.engine import Engine
 from chain.errors import ChainError
 from chain.network.cli import COMMANDS
 from chain.network.local import FIRST_BLOCK, LocalNetwork
-from chain.rpc import block, call, checksummed, connect, readable_head
+from chain.network.node import Node
+from chain.network.status import consensus, operators_of
+from chain.rpc import block, call, checksummed, connect, is_anvil, readable_head
 from protocol.errors import BallotboardError
 from protocol.manifest import WINDOW_NAMES
 
@@ -41,7 +45,6 @@ app = typer.Typer(
     no_args_is_help=True, help="Run a chain to try things out on, and look at any chain.", rich_markup_mode=None
 )
 
-UrlOption = Annotated[str, typer.Option("--rpc", help="URL of a node.")]
 PidOption = Annotated[
     Path | None, typer.Option("--pid-file", help="Write process, URL and chain id here as JSON; removed at the end.")
 ]
@@ -87,7 +90,7 @@ def up(
             f"{started['url']}  chain id {started['chain_id']}  (end it with: ballotboard chain down --pid-file {pid_file})"
         )
         return
-    engine: Anvil | LocalNetwork
+    engine: Engine
     if validators:
         if timestamp is not None or block_time != BLOCK_TIME:
             raise ChainError("validators keep the real time and their own pace: leave --timestamp and --block-time out")
@@ -124,38 +127,32 @@ def down(
 
 @app.command()
 def status(
-    rpc: UrlOption = f"http://127.0.0.1:{PORT}", contract: ContractOption = None, as_json: JsonOption = False
+    home: Annotated[Path | None, typer.Argument(help="An operator's folder, instead of --rpc and --comet.")] = None,
+    rpc: Annotated[str | None, typer.Option("--rpc", help=f"URL of a node; default port {PORT} here.")] = None,
+    comet: Annotated[str | None, typer.Option("--comet", help="URL of a validator's CometBFT RPC.")] = None,
+    contract: ContractOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """What a node says of itself, and of a board.
+    """What a node says of itself, of the validators, and of a board.
 
-    Example: ballotboard chain status --rpc http://127.0.0.1:8545 --contract 0x5FbDB2315678afecb367f032d93F642f64180aa3
+    Example: ballotboard chain status node --contract 0x5FbDB2315678afecb367f032d93F642f64180aa3
     """
-    web3 = connect(rpc)
-    latest = block(web3, "latest")
-    found: dict[str, Any] = {
-        "client": call(web3, "web3_clientVersion"),
-        "chain_id": int(call(web3, "eth_chainId"), 16),
-        "block": int(latest["number"], 16),
-        "final_block": readable_head(web3),
-        "time": int(latest["timestamp"], 16),
-    }
+    node = Node(home) if home else None
+    if node and (rpc or comet):
+        raise ChainError(f"{home} says where its node is: leave --rpc and --comet out")
+    web3 = connect(node.url if node else rpc or f"http://127.0.0.1:{PORT}")
+    found = _chain_status(web3)
+    comet = node.comet_url if node else comet
+    if comet:
+        found["consensus"] = consensus(comet, operators_of(web3, node.network if node else None)).value()
+    elif is_anvil(web3):
+        found["consensus"] = None
     if contract:
-        board = Board(web3, contract)
-        head = board.head()
-        found["board"] = {
-            "contract": checksummed(contract),
-            "election": board.election_id().hex(),
-            "phase": board.phase().name.lower(),
-            "records": head.size,
-            "root": head.root.hex(),
-            "close_time": board.close_time(),
-            "certified": board.certified(),
-        }
+        found["board"] = _board_status(Board(web3, contract))
     if as_json:
         emit(found)
-        return
-    for name, value in (found | found.pop("board", {})).items():
-        typer.echo(f"{name.replace('_', ' '):<12} {value}")
+    else:
+        _print_status(found)
 
 
 @app.command()
@@ -184,6 +181,53 @@ def advance(
 
 for command in COMMANDS:
     app.command()(command)
+
+
+def _chain_status(web3: Web3) -> dict[str, Any]:
+    latest = block(web3, "latest")
+    return {
+        "engine": "anvil" if is_anvil(web3) else "cometbft",
+        "client": call(web3, "web3_clientVersion"),
+        "chain_id": int(call(web3, "eth_chainId"), 16),
+        "block": int(latest["number"], 16),
+        "final_block": readable_head(web3),
+        "time": int(latest["timestamp"], 16),
+    }
+
+
+def _board_status(board: Board) -> dict[str, Any]:
+    head = board.head()
+    return {
+        "contract": checksummed(board.address),
+        "election": board.election_id().hex(),
+        "phase": board.phase().name.lower(),
+        "records": head.size,
+        "root": head.root.hex(),
+        "close_time": board.close_time(),
+        "certified": board.certified(),
+    }
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    lines = {name: value for name, value in found.items() if name not in ("consensus", "board")}
+    seen = found.get("consensus", "unknown")
+    members: list[dict[str, Any]] = []
+    if seen is None:
+        lines["validators"] = "none: anvil is one process without consensus, and nobody signs"
+    elif seen == "unknown":
+        lines["validators"] = "not asked: say --comet URL, or an operator's folder"
+    else:
+        members, total = seen["members"], seen["total_power"]
+        lines["consensus"] = f"CometBFT {seen['version']}" + (", catching up" if seen["catching_up"] else "")
+        lines["last block"] = f"{seen['height']}, {seen['age']:.0f} s ago; {seen['behind']} blocks behind the others"
+        lines["peers"] = seen["peers"]
+        lines["validators"] = f"{len(members)} with power {total}; more than 2/3 are {2 * total // 3 + 1}"
+    for name, value in (lines | found.get("board", {})).items():
+        typer.echo(f"{name.replace('_', ' '):<12} {value}")
+    for each in members:
+        link = {True: "connected", False: "not connected", None: ""}[each["connected"]]
+        signed = f"signed {each['signed']} of the last {seen['window']} blocks"
+        typer.echo(f"  {each['name']:<16} power {each['power']:<4} {signed}  {link}".rstrip())
 
 
 def _say(text: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import eth_abi
 from eth_abi.exceptions import DecodingError
@@ -17,6 +17,7 @@ from eth_utils.abi import collapse_if_tuple, event_abi_to_log_topic, function_ab
 
 import contracts
 from chain.errors import ChainError, RpcError
+from protocol.manifest import RoleKind
 from protocol.records import Kind
 
 MAX_CALLDATA = 96 * 1024
@@ -30,6 +31,13 @@ MAX_INITCODE = 49_152
 
 MAX_PACKED = MAX_CALLDATA - 128
 """Bytes that a call with a number and one list carries (`appendBallots`): after the selector and three words, in whole words."""
+
+
+class BoardRole(NamedTuple):
+    """A hand that may append, as the contract knows it: its kind, and its account (20 bytes)."""
+
+    kind: RoleKind
+    account: bytes
 
 
 class Phase(IntEnum):

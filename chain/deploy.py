@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import eth_abi
 from eth_abi.exceptions import DecodingError, EncodingError
-from eth_account.signers.local import LocalAccount
-from web3 import Web3
 
-from chain.board import BoardRole
-from chain.contract import MAX_INITCODE, artifact, constructor_types
+from chain.address import address_bytes, checksummed, unhex
+from chain.contract import MAX_INITCODE, BoardRole, artifact, constructor_types
 from chain.errors import ChainError
-from chain.rpc import address_bytes, checksummed, unhex
-from chain.transactions import Sender
 from protocol.manifest import Manifest, RoleKind, Windows
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from web3 import Web3
 
 
 class Setup(NamedTuple):
@@ -44,6 +44,8 @@ class Deployed(NamedTuple):
 
 def deploy(web3: Web3, account: LocalAccount, manifest: bytes, roles: Sequence[BoardRole], setup: Setup) -> Deployed:
     """Creates a board and waits for it. Raises ChainError before sending what no node takes, Refused for BadSetup."""
+    from chain.transactions import Sender  # not with the others: who only reads a creation has no node
+
     receipt = Sender(web3, account).send(None, creation_input(manifest, roles, setup))
     return Deployed(
         address_bytes(receipt["contractAddress"]), int(receipt["blockNumber"], 16), unhex(receipt["transactionHash"])

@@ -2,7 +2,8 @@
 
 It is a chain of six steps, each checked by the function that is named:
 
-1. more than 2/3 of the power of the manifest's validators signed CometBFT header h + 1 (chain.comet.check_commit);
+1. more than 2/3 of the power of the validators signed CometBFT header h + 1 (chain.comet.check_commit). They are the manifest's, as long as
+   their set has not changed; each change is a header that names the next set, and that more than 2/3 of the set before signed (`_signed`);
 2. its app hash is keccak-256 of EVM header h (`_execution_header`);
 3. under that header's state root lies the board's account, and its code is the manifest's (`_account`);
 4. *head*: under the account's storage root lie size and root of the log (`_head`), or
@@ -10,18 +11,19 @@ It is a chain of six steps, each checked by the function that is named:
 6. the record's entry is in the tree of that size and root (`_record`).
 
 Nothing of it needs a node or trusts one, and nothing is read that one of these hashes does not cover. What it rests on: the manifest, that
-no more than a third of the validators' power lies, and Ed25519, SHA-256 and keccak-256.
+no more than a third of the power of any of these sets lies, and Ed25519, SHA-256 and keccak-256.
 
 The file is canonical JSON (RFC 8785; hashes, keys and bytes in hex):
 
-    {"format": "ballotboard/evidence/v1", "engine": "cometbft",
+    {"format": "ballotboard/evidence/v2", "engine": "cometbft",
+     "changes": [{"header", "commit": as below, "validators": the set after it, [{"key", "power"}, …] in CometBFT's order}, …],
      "header": {… the 14 fields of a CometBFT header …}, "commit": {"round", "block_id", "signatures": [{"validator", "time", "signature"}, …]},
      "execution": RLP of the EVM header, "nodes": [tree nodes of all proofs, each once, by ascending bytes],
      "subject": {"type": "head"}
               | {"type": "record", "transaction": index in the block, "log": index in its receipt,
                  "position": in the log, "entry": 40 bytes, "inclusion": [32 bytes, …]}}
 
-The validator set is not in the file, since it is the manifest's. anvil has no consensus, so there is no evidence of it.
+The first validator set is not in the file, since it is the manifest's. anvil has no consensus, so there is no evidence of it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from eth_hash.auto import keccak
 from rlp.exceptions import RLPException
 
 from chain import trie
-from chain.comet import BlockId, Commit, Header, Signature, Time, chain_name, check_commit
+from chain.comet import BlockId, Commit, Header, Signature, Time, chain_name, check_commit, ordered, validators_hash
 from chain.contract import artifact, topic, word
 from chain.errors import BadEvidence, ChainError
 from protocol import merkle
@@ -44,7 +46,7 @@ from protocol.errors import Malformed
 from protocol.manifest import Manifest, Validator, unhex
 from protocol.records import Entry, LogHead
 
-FORMAT = "ballotboard/evidence/v1"
+FORMAT = "ballotboard/evidence/v2"
 
 HEADER_FIELDS = (
     "parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom", "difficulty", "number", "gasLimit",
@@ -72,6 +74,15 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class SetChange:
+    """A header whose next validator set is another, who signed it, and that set."""
+
+    header: Header
+    commit: Commit
+    validators: tuple[Validator, ...]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """A parsed evidence file; nothing in it is verified. `record` is None where the subject is the head."""
 
@@ -80,19 +91,10 @@ class Evidence:
     execution: bytes
     nodes: tuple[bytes, ...]
     record: Subject | None
+    changes: tuple[SetChange, ...] = ()
 
     def body(self) -> bytes:
         """The file's bytes."""
-        header: dict[str, Any] = vars(self.header) | {
-            "time": _time_value(self.header.time),
-            "last_block_id": _block_id_value(self.header.last_block_id),
-            "proposer_address": self.header.proposer_address.hex(),
-        }
-        header |= {name: getattr(self.header, name).hex() for name in _HASHES}
-        signatures = [
-            {"validator": s.validator, "time": _time_value(s.time), "signature": s.signature.hex()}
-            for s in self.commit.signatures
-        ]
         subject: dict[str, Any] = {"type": "head"}
         if self.record:
             subject = vars(self.record) | {
@@ -104,12 +106,16 @@ class Evidence:
             {
                 "format": FORMAT,
                 "engine": "cometbft",
-                "header": header,
-                "commit": {
-                    "round": self.commit.round,
-                    "block_id": _block_id_value(self.commit.block_id),
-                    "signatures": signatures,
-                },
+                "changes": [
+                    {
+                        "header": _header_value(change.header),
+                        "commit": _commit_value(change.commit),
+                        "validators": [{"key": v.key.hex(), "power": v.power} for v in change.validators],
+                    }
+                    for change in self.changes
+                ],
+                "header": _header_value(self.header),
+                "commit": _commit_value(self.commit),
                 "execution": self.execution.hex(),
                 "nodes": [node.hex() for node in self.nodes],
                 "subject": subject,
@@ -122,7 +128,7 @@ class Evidence:
         value = members(
             parse_json(data, "evidence"),
             "evidence",
-            format=str, engine=str, header=dict, commit=dict, execution=str, nodes=list, subject=dict,
+            format=str, engine=str, changes=list, header=dict, commit=dict, execution=str, nodes=list, subject=dict,
         )  # fmt: skip
         if value["format"] != FORMAT:
             raise Malformed("evidence.format", f"expected {FORMAT}")
@@ -132,6 +138,7 @@ class Evidence:
         if list(nodes) != sorted(set(nodes)):
             raise Malformed("evidence.nodes", "must be distinct and ascending")
         return Evidence(
+            changes=tuple(_change(item, f"evidence.changes[{i}]") for i, item in enumerate(value["changes"])),
             header=_header(value["header"]),
             commit=_commit(value["commit"]),
             execution=_hex(value["execution"], "evidence.execution"),
@@ -168,9 +175,9 @@ def verify(data: bytes, manifest: Manifest, contract: bytes) -> Proven:
 def verify_for(
     data: bytes, chain_id: int, validators: Sequence[Validator], contract: bytes, code_hash: bytes
 ) -> Proven:
-    """The same for a chain id, validator set and code hash that the caller vouches for."""
+    """The same for a chain id, first validator set and code hash that the caller vouches for."""
     evidence = Evidence.parse(data)
-    signed, total = check_commit(evidence.header, evidence.commit, chain_name(chain_id), validators)  # 1
+    signed, total = _signed(evidence, chain_name(chain_id), validators)  # 1
     execution = _execution_header(evidence.execution, evidence.header)  # 2
     nodes = trie.Nodes(evidence.nodes)
     storage = _account(execution["stateRoot"], contract, code_hash, nodes)  # 3
@@ -201,6 +208,26 @@ def storage_slots() -> tuple[bytes, bytes]:
 
 
 # ---------------------------------------------------------------- the steps
+
+
+def _signed(evidence: Evidence, chain: str, validators: Sequence[Validator]) -> tuple[int, int]:
+    """1. Power that signed the header, and all power, of the set to which the recorded changes lead from `validators`."""
+    height = 0
+    for number, change in enumerate(evidence.changes):
+        try:
+            check_commit(change.header, change.commit, chain, validators)
+        except BadEvidence as error:
+            raise BadEvidence(f"change {number} of the validator set: {error}") from error
+        if change.header.height <= height:
+            raise BadEvidence(f"change {number} of the validator set does not come after the one before")
+        if change.header.next_validators_hash != validators_hash(change.validators):
+            raise BadEvidence(f"change {number} of the validator set: its header names another next set")
+        if change.header.next_validators_hash == change.header.validators_hash:
+            raise BadEvidence(f"change {number} of the validator set changes nothing")
+        height, validators = change.header.height, change.validators
+    if evidence.header.height <= height:
+        raise BadEvidence("the header does not come after the last change of the validator set")
+    return check_commit(evidence.header, evidence.commit, chain, validators)
 
 
 def _execution_header(raw: bytes, header: Header) -> dict[str, bytes]:
@@ -289,8 +316,40 @@ def _number(data: bytes) -> int:
 # ---------------------------------------------------------------- the file
 
 
-def _header(value: dict[str, Any]) -> Header:
-    field = "evidence.header"
+def _change(value: Any, field: str) -> SetChange:
+    members(value, field, header=dict, commit=dict, validators=list)
+    validators = []
+    for number, item in enumerate(value["validators"]):
+        where = f"{field}.validators[{number}]"
+        members(item, where, key=str, power=int)
+        if item["power"] < 1:
+            raise Malformed(f"{where}.power", "must be positive")
+        validators.append(Validator(unhex(item["key"], 32, f"{where}.key"), item["power"]))
+    if validators != ordered(validators):
+        raise Malformed(f"{field}.validators", "must be in CometBFT's order: most power first, then by address")
+    return SetChange(
+        _header(value["header"], f"{field}.header"), _commit(value["commit"], f"{field}.commit"), tuple(validators)
+    )
+
+
+def _header_value(header: Header) -> dict[str, Any]:
+    value: dict[str, Any] = vars(header) | {
+        "time": _time_value(header.time),
+        "last_block_id": _block_id_value(header.last_block_id),
+        "proposer_address": header.proposer_address.hex(),
+    }
+    return value | {name: getattr(header, name).hex() for name in _HASHES}
+
+
+def _commit_value(commit: Commit) -> dict[str, Any]:
+    signatures = [
+        {"validator": s.validator, "time": _time_value(s.time), "signature": s.signature.hex()}
+        for s in commit.signatures
+    ]
+    return {"round": commit.round, "block_id": _block_id_value(commit.block_id), "signatures": signatures}
+
+
+def _header(value: dict[str, Any], field: str = "evidence.header") -> Header:
     members(
         value, field, block_version=int, app_version=int, chain_id=str, height=int, time=dict, last_block_id=dict,
         proposer_address=str, **dict.fromkeys(_HASHES, str),
@@ -308,8 +367,7 @@ def _header(value: dict[str, Any]) -> Header:
     )
 
 
-def _commit(value: dict[str, Any]) -> Commit:
-    field = "evidence.commit"
+def _commit(value: dict[str, Any], field: str = "evidence.commit") -> Commit:
     members(value, field, round=int, block_id=dict, signatures=list)
     _natural(value, field, "round")
     signatures = []

@@ -9,13 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
-from eth_utils import to_checksum_address
 from web3 import HTTPProvider, Web3
 from web3.types import RPCEndpoint, RPCResponse
 
+from chain.address import Address, address_bytes, checksummed, unhex
 from chain.errors import ChainError, NodeUnreachable, RpcError
+
+__all__ = [
+    "connect", "call", "batch", "readable_head", "is_anvil", "block", "Address", "address_bytes", "checksummed", "unhex",
+]  # fmt: skip
 
 TIMEOUT = 30.0
 """Seconds for one answer: a batch of full ballot transactions from a busy node takes one or two."""
@@ -35,8 +40,8 @@ READS = frozenset(
 )  # fmt: skip
 """The methods that are tried again: they change nothing."""
 
-Address = bytes | str
-"""20 bytes, or their hex with or without 0x."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""A node on this machine is asked directly: no proxy is between, and looking for one in the environment takes a third of a request's time."""
 
 T = TypeVar("T")
 
@@ -84,27 +89,6 @@ def block(web3: Web3, number: int | str) -> dict[str, Any]:
     return found
 
 
-def address_bytes(address: Address) -> bytes:
-    """The 20 bytes of an address; raises ChainError."""
-    try:
-        raw = address if isinstance(address, bytes) else bytes.fromhex(address.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != 20:
-        raise ChainError(f"{address!r} is not an address: expected 0x and 40 hex digits")
-    return bytes(raw)
-
-
-def checksummed(address: Address) -> str:
-    """The 0x form with EIP-55 capitals, for people and for web3."""
-    return to_checksum_address(address_bytes(address))
-
-
-def unhex(text: str) -> bytes:
-    """Bytes of a node's 0x hex."""
-    return bytes.fromhex(text[2:])
-
-
 def _provider(web3: Web3) -> HTTPProvider:
     assert isinstance(web3.provider, HTTPProvider)  # what `connect` gives
     return web3.provider
@@ -130,7 +114,11 @@ class _Provider(HTTPProvider):
     """web3's provider with our timeouts, our retries, and our errors."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        super().__init__(url, request_kwargs={"timeout": timeout}, exception_retry_configuration=None)
+        session = None
+        if urlsplit(url).hostname in LOOPBACK:
+            session = requests.Session()
+            session.trust_env = False
+        super().__init__(url, request_kwargs={"timeout": timeout}, exception_retry_configuration=None, session=session)
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         return self._try(method in READS, lambda: super(_Provider, self).make_request(method, params))

@@ -8,13 +8,16 @@ libsecp256k1 (coincurve) does the curve: 45 times faster than the pure Python th
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from coincurve import PrivateKey, PublicKey
-from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 
+from chain.address import Address, address_bytes
 from chain.errors import BadSignature
-from chain.rpc import Address, address_bytes
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 SIGNATURE = 65
 """Bytes of a signature: `r (32) || s (32) || v`."""

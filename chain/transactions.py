@@ -7,6 +7,7 @@ a time, and sends through one node: two would give one nonce to two transactions
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,16 @@ from web3 import Web3
 
 from chain.contract import MAX_GAS, refusal
 from chain.errors import ChainError, RpcError
-from chain.rpc import block, call, checksummed
+from chain.rpc import Address, block, call, checksummed
 
 TIP = 1
 """Priority fee in wei: the least that geth's pool takes. There is nobody to outbid on a permissioned chain."""
 
 MIN_MAX_FEE = 10**9
 """Most wei per gas that a transaction offers where the base fee is 0, as it is on our chains: room for it to rise while the transaction waits."""
+
+TRANSFER_GAS = 21_000
+"""What a payment to a person's account takes."""
 
 GAS_MARGIN = 1.2
 GAS_ROOM = 150_000
@@ -116,6 +120,20 @@ class Sender:
         """Estimates, signs, sends and waits: the receipt of a transaction that succeeded."""
         gas = self.estimate(to, data)
         return self.wait(self.broadcast(self.sign(to, data, gas, self.nonce()).raw))
+
+    def pay(self, accounts: Iterable[Address], wei: int) -> list[Address]:
+        """Sends `wei` to each account that has less, and waits until they have it; gives those."""
+        poor = [a for a in accounts if int(call(self.web3, "eth_getBalance", checksummed(a), "latest"), 16) < wei]
+        nonce, sent = self.nonce() if poor else 0, []
+        for offset, account in enumerate(poor):
+            transfer: dict[str, Any] = {
+                "type": 2, "chainId": self.chain_id, "nonce": nonce + offset, "to": checksummed(account), "value": wei,
+                "gas": TRANSFER_GAS, "maxFeePerGas": MIN_MAX_FEE, "maxPriorityFeePerGas": TIP,
+            }  # fmt: skip
+            sent.append(self.broadcast(bytes(self.account.sign_transaction(transfer).raw_transaction)))
+        for transaction in sent:
+            self.wait(transaction)
+        return poor
 
     def _why(self, transaction: bytes, receipt: dict[str, Any]) -> ChainError:
         """Why a transaction reverted: asked by running it again on top of its block."""

@@ -1,6 +1,6 @@
-"""BulletinBoard.sol, its interface, and the compiled artifact, shipped so that only a contract developer needs the compiler.
+"""BulletinBoard.sol and Validators.sol, their interfaces, and the compiled artifacts, shipped so that only a contract developer needs the compiler.
 
-`artifact()` reads `BulletinBoard.json`; `compile()` makes one from the sources; `python -m contracts` writes the file again.
+`artifact()` reads `BulletinBoard.json`; `compile()` makes one from the sources; `python -m contracts` writes both files again.
 The code holds no immutables and no metadata, so its run-time code is one constant, and a comment changes nothing: a verifier
 compares `code_hash` with the chain.
 """
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-SOURCES = ("BulletinBoard.sol", "IBulletinBoard.sol")
-ARTIFACT = "BulletinBoard.json"
+NAMES = ("BulletinBoard", "Validators")
 SOLC = "0.8.37"
 
 # prague: what every supported engine runs. viaIR: 1 % less gas and a tenth less code. 200 runs: a million would save 3 gas a
@@ -29,7 +28,7 @@ _OUTPUTS = ["abi", "metadata", "storageLayout", "evm.bytecode.object", "evm.depl
 
 @dataclass(frozen=True)
 class Artifact:
-    """The compiled board.
+    """A compiled contract.
 
     code_hash   keccak-256 of `runtime_code`
     compiler    version with commit
@@ -47,29 +46,30 @@ class Artifact:
     storage: dict[str, list[int]]
 
 
-def artifact() -> Artifact:
+def artifact(name: str = "BulletinBoard") -> Artifact:
     """The artifact that the package ships."""
-    raw = json.loads(files(__name__).joinpath(ARTIFACT).read_text())
+    raw = json.loads(files(__name__).joinpath(f"{name}.json").read_text())
     return Artifact(**raw | {name: bytes.fromhex(raw[name]) for name in ("creation_code", "runtime_code", "code_hash")})
 
 
-def compile() -> Artifact:
+def compile(name: str = "BulletinBoard") -> Artifact:
     """The same from the sources. Needs py-solc-x, and solc in `$SOLCX_BINARY_PATH`; raises solcx's errors, and ValueError where the compiler warns."""
     import solcx
     from eth_utils import keccak
 
-    texts = {name: files(__name__).joinpath(name).read_text() for name in SOURCES}
+    sources = (f"{name}.sol", f"I{name}.sol")
+    texts = {source: files(__name__).joinpath(source).read_text() for source in sources}
     out = solcx.compile_standard(
         {
             "language": "Solidity",
-            "sources": {name: {"content": text} for name, text in texts.items()},
+            "sources": {source: {"content": text} for source, text in texts.items()},
             "settings": SETTINGS | {"outputSelection": {"*": {"*": _OUTPUTS}}},
         },
         solc_version=SOLC,
     )
     if warnings := [entry["formattedMessage"] for entry in out.get("errors", ())]:
         raise ValueError("the compiler warns: " + "\n".join(warnings))
-    contract = out["contracts"][SOURCES[0]]["BulletinBoard"]
+    contract = out["contracts"][sources[0]][name]
     runtime_code = bytes.fromhex(contract["evm"]["deployedBytecode"]["object"])
     return Artifact(
         abi=contract["abi"],
@@ -78,7 +78,7 @@ def compile() -> Artifact:
         code_hash=keccak(runtime_code),
         compiler=json.loads(contract["metadata"])["compiler"]["version"],
         settings=SETTINGS,
-        sources={name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+        sources={source: hashlib.sha256(text.encode()).hexdigest() for source, text in texts.items()},
         storage={v["label"]: [int(v["slot"]), v["offset"]] for v in contract["storageLayout"]["storage"]},
     )
 

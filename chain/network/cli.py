@@ -1,29 +1,44 @@
-"""`ballotboard chain init|genesis|validators|start|stop|logs|doctor|export-evidence`: one operator's node, from keys to evidence."""
+"""`ballotboard chain init|genesis|start|doctor|backup|…`: one operator's node, from keys to evidence."""
 
 from __future__ import annotations
 
 import signal
 import time
+import tomllib
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from eth_account import Account
 
 from chain.background import detach as run_in_background
 from chain.background import end, write_pid_file
-from chain.console import BoardOption, ContractOption, JsonOption, RpcOption, connection, emit
+from chain.console import (
+    BoardOption,
+    ContractOption,
+    JsonOption,
+    PassphraseOption,
+    RpcOption,
+    connection,
+    emit,
+    passphrase,
+    progress,
+)
 from chain.errors import ChainError
 from chain.evidence import verify
-from chain.network import operator
+from chain.network import backup as archive
+from chain.network import operator, units
+from chain.network.changes import add_validator, join_network, remove_validator
 from chain.network.collect import head_evidence, record_evidence
 from chain.network.doctor import examine
 from chain.network.genesis import Network
 from chain.network.node import START_TIMEOUT, STOP_TIMEOUT, Node, join
 from chain.network.operator import Operator, Ports
 from chain.reader import Reader
-from chain.rpc import address_bytes, connect
+from chain.rpc import address_bytes, checksummed, connect
+from chain.transactions import Sender
 from protocol.encoding import parse_json
 from protocol.errors import Malformed
 from protocol.manifest import Manifest
@@ -35,6 +50,9 @@ TEND = 0.2
 
 LINES = 20
 """Lines of a log that are shown."""
+
+GAS_MONEY = 10**24
+"""Wei for a role's account: gas for more transactions than an election has; an operator's account holds a thousand times as much."""
 
 HomeArgument = Annotated[Path, typer.Argument(help="The operator's folder.")]
 
@@ -68,28 +86,32 @@ def genesis(
     manifest: Annotated[
         Path | None, typer.Option(help="Manifest: its roles get gas money, its validators are compared.")
     ] = None,
+    election: Annotated[
+        Path | None, typer.Option(help="An election.toml: its roles and stations' officers get gas money.")
+    ] = None,
     fund: Annotated[list[str] | None, typer.Option(help="Account that gets gas money; may be repeated.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make the network file from the operators' public keys. One operator makes it; all compare its SHA-256 before they start.
 
-    Every validator has power 1.
+    Every validator has power 1. Who is to publish or append needs gas money, from here or later from `chain fund`.
 
-    Example: ballotboard chain genesis a.json b.json c.json d.json --chain-id 77001 --fund 0x5FbDB2315678afecb367f032d93F642f64180aa3
+    Example: ballotboard chain genesis a.json b.json c.json d.json --chain-id 77001 --election election.toml
     """
-    election = _parse(manifest, Manifest.parse) if manifest else None
-    if chain_id is None and election is None:
+    made = _parse(manifest, Manifest.parse) if manifest else None
+    if chain_id is None and made is None:
         raise ChainError("say which chain id: --chain-id, or --manifest")
     found = [_parse(path, lambda body: Operator.of(parse_json(body), "operator")) for path in operators]
-    accounts = [address_bytes(account) for account in fund or ()]
-    if election:
-        accounts += [role.address for role in election.roles]
-        if chain_id not in (None, election.chain_id):
-            raise ChainError(f"the manifest is for chain id {election.chain_id}, not {chain_id}")
+    named = _election_accounts(election) if election else []
+    accounts = [address_bytes(account) for account in [*named, *(fund or ())]]
+    if made:
+        accounts += [role.address for role in made.roles]
+        if chain_id not in (None, made.chain_id):
+            raise ChainError(f"the manifest is for chain id {made.chain_id}, not {chain_id}")
     network = Network.build(
-        chain_id or (election.chain_id if election else 0), int(time.time()), [(each, 1) for each in found], accounts
+        chain_id or (made.chain_id if made else 0), int(time.time()), [(each, 1) for each in found], accounts
     )
-    if election and set(election.validators) != set(network.manifest_validators()):
+    if made and set(made.validators) != set(network.manifest_validators()):
         raise ChainError(
             "the manifest names other validators than these: make it with this set, or collect the right files"
         )
@@ -100,6 +122,24 @@ def genesis(
         emit({"file": str(out), "sha256": network.id.hex(), "chain_id": network.chain_id, "validators": len(found)})
         return
     typer.echo(f"{out}  {len(found)} validators  chain id {network.chain_id}\nSHA-256 {network.id.hex()}")
+
+
+def fund(
+    home: Annotated[Path, typer.Argument(help="An operator's folder; its node must run.")],
+    accounts: Annotated[list[str], typer.Argument(help="Addresses: 0x and 40 hex digits.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Give accounts gas money from the operator's own account, for roles that the genesis does not name. Gas has no price worth naming.
+
+    Example: ballotboard chain fund node 0x5FbDB2315678afecb367f032d93F642f64180aa3
+    """
+    wanted = [address_bytes(account) for account in accounts]
+    sender = Sender(Node(home).web3(), Account.from_key((home / operator.ACCOUNT_KEY).read_text().strip()))
+    paid = [checksummed(account) for account in sender.pay(wanted, GAS_MONEY)]
+    if as_json:
+        emit({"paid": paid})
+        return
+    typer.echo("\n".join(f"{account} has gas money now" for account in paid) or "they have gas money already")
 
 
 def validators(network: Annotated[Path, typer.Argument(help="A network file.")], as_json: JsonOption = False) -> None:
@@ -231,6 +271,111 @@ def export_evidence(
     )
 
 
+def backup(
+    home: HomeArgument,
+    out: Annotated[Path, typer.Argument(help="The backup to write.")],
+    keys_only: Annotated[
+        bool, typer.Option("--keys-only", help="Without the chain, which the others have; the node may run.")
+    ] = False,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write keys, network file and chain of a stopped node to one encrypted file. Never what it signed last: see `chain restore`.
+
+    Example: ballotboard chain backup node archives.backup
+    """
+    size = archive.backup(home, out, passphrase(passphrase_file, confirm=True), keys_only)
+    if as_json:
+        emit({"file": str(out), "bytes": size, "chain": not keys_only})
+        return
+    typer.echo(f"{out}  {size:,} bytes, {'keys and network file' if keys_only else 'keys, network file and chain'}")
+
+
+def restore(
+    path: Annotated[Path, typer.Argument(metavar="BACKUP", help="The file of `chain backup`.")],
+    home: Annotated[Path, typer.Argument(help="The folder to make.")],
+    dead: Annotated[
+        bool,
+        typer.Option("--i-know-the-old-machine-is-dead", help="It is destroyed, or its disk is: it can never start."),
+    ] = False,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an operator's folder from a backup. Its validator follows the network and signs nothing until `chain rejoin`.
+
+    Two machines that sign with one key can be convicted of it for years, with everybody's evidence in doubt. This command cannot see a machine
+    that is only cut off.
+
+    Example: ballotboard chain restore archives.backup node --i-know-the-old-machine-is-dead
+    """
+    if not dead:
+        raise ChainError(
+            "two machines must never sign with one key: destroy the old one's disk, then say --i-know-the-old-machine-is-dead"
+        )
+    node = archive.restore(path, home, passphrase(passphrase_file))
+    if as_json:
+        emit({"home": str(home), "operator": node.operator.name, "network": node.network.id.hex(), "signs": False})
+        return
+    typer.echo(f"{home}  {node.operator.name} of network {node.network.id.hex()[:16]}; it signs nothing yet")
+    typer.echo(f"next: ballotboard chain start {home} --detach; when it has caught up: ballotboard chain rejoin {home}")
+
+
+def rejoin(home: HomeArgument, as_json: JsonOption = False) -> None:
+    """Let a restored, running validator sign again, if the network goes on without it and nobody signs with its key.
+
+    Example: ballotboard chain rejoin node
+    """
+    with progress("blocks without this validator", archive.QUIET, quiet=as_json) as advance:
+        height = archive.rejoin(home, advance)
+    if as_json:
+        emit({"home": str(home), "signs_above": height})
+        return
+    typer.echo(f"{home} will sign above height {height}, from its next start on: restart it now")
+    typer.echo(f"next: ballotboard chain stop {home}; ballotboard chain start {home} --detach")
+
+
+def files(
+    home: HomeArgument,
+    out: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    systemd: Annotated[bool, typer.Option("--systemd", help="Units for geth, validator, relayer and board.")] = False,
+    compose: Annotated[bool, typer.Option("--compose", help="The same as compose.yaml.")] = False,
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="StatefulSet, services, network policy.")] = False,
+    firewall: Annotated[bool, typer.Option("--firewall", help="nftables.conf: who reaches the node's ports.")] = False,
+    user: Annotated[str, typer.Option(help="Who owns the folder and runs geth and validator (systemd).")] = units.USER,
+    image: Annotated[str, typer.Option(help="The image made from Containerfile.")] = units.IMAGE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the files with which systemd, compose or Kubernetes run this node, instead of `chain start`. Without an option, all of them.
+
+    Example: ballotboard chain files node deploy --systemd --firewall
+    """
+    node, everything = Node(home), not (systemd or compose or kubernetes or firewall)
+    made: dict[str, str] = {}
+    if systemd or everything:
+        made |= units.systemd(node, user)
+    if compose or everything:
+        made |= units.compose(node, image)
+    if kubernetes or everything:
+        made |= units.kubernetes(node, image)
+    if firewall or everything:
+        made |= units.firewall(node)
+    written = [str(path) for path in units.write(made, out)]
+    if as_json:
+        emit({"files": written})
+        return
+    typer.echo("\n".join(written))
+
+
+def _election_accounts(path: Path) -> list[str]:
+    """Addresses of the roles and officers in an election.toml, which authority/ reads in full."""
+    try:
+        found = tomllib.loads(_read(path).decode())
+        roles, stations = found["roles"], found.get("stations", [])
+        return [role["address"] for role in roles] + [officer for each in stations for officer in each["officers"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ChainError(f"{path} is not an election's file, with [[roles]] that have addresses: {error}") from error
+
+
 def _parse(path: Path, parse: Callable[[bytes], Parsed]) -> Parsed:
     """The file parsed; what is wrong with it is said with its name."""
     body = _read(path)
@@ -247,4 +392,7 @@ def _read(path: Path) -> bytes:
         raise ChainError(f"cannot read {path}: {error.strerror}") from error
 
 
-COMMANDS = (init, genesis, validators, start, stop, logs, doctor, export_evidence)
+COMMANDS = (
+    init, genesis, fund, validators, start, stop, logs, doctor, backup, restore, rejoin, files, export_evidence,
+    add_validator, remove_validator, join_network,
+)  # fmt: skip

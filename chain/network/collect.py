@@ -15,19 +15,25 @@ from eth_hash.auto import keccak
 from web3 import Web3
 
 from chain import trie
-from chain.comet import BlockId, Commit, Header, Signature, Time
+from chain.comet import BlockId, Commit, Header, Signature, Time, ordered
 from chain.errors import ChainError, RpcError
-from chain.evidence import HEADER_FIELDS, Evidence, Subject, storage_slots
+from chain.evidence import HEADER_FIELDS, Evidence, SetChange, Subject, storage_slots
+from chain.network.changes import FORCE, changed_topic
+from chain.network.genesis import VALIDATORS
 from chain.network.node import comet_call
 from chain.reader import Reader
 from chain.rpc import Address, address_bytes, block, call, checksummed, readable_head, unhex
 from protocol import merkle
+from protocol.manifest import Validator
 
 NEXT_HEADER = 10.0
 """Seconds to wait for the next header to be signed: ten blocks; a network that halts cannot prove its last block."""
 
 POLL = 0.1
 """Seconds between questions for it."""
+
+PAGE = 100
+"""Validators in an answer of CometBFT: the most it gives."""
 
 _INTEGERS = frozenset(
     {"difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas", "blobGasUsed", "excessBlobGas"}
@@ -40,7 +46,7 @@ def head_evidence(web3: Web3, comet_url: str, contract: Address, at: int | None 
     number = readable_head(web3) if at is None else at
     slots = ["0x" + slot.hex() for slot in storage_slots()]
     header, commit, execution, nodes = _common(web3, comet_url, contract, number, slots)
-    return Evidence(header, commit, execution, nodes, None)
+    return Evidence(header, commit, execution, nodes, None, _changes(web3, comet_url, number))
 
 
 def record_evidence(web3: Web3, comet_url: str, contract: Address, position: int) -> Evidence:
@@ -65,7 +71,7 @@ def record_evidence(web3: Web3, comet_url: str, contract: Address, position: int
     entry = batch.records[position - first].entry.encode()
     subject = Subject(index, log, position, entry, tuple(merkle.inclusion_proof(leaves, position)))
     proof = sorted({*nodes, *tree.proof(rlp.encode(index))})
-    return Evidence(header, commit, execution, tuple(proof), subject)
+    return Evidence(header, commit, execution, tuple(proof), subject, _changes(web3, comet_url, batch.block_number))
 
 
 def _common(
@@ -79,6 +85,34 @@ def _common(
     proof = _rpc(web3, "eth_getProof", checksummed(contract), slots, hex(number))
     raw = [*proof["accountProof"], *(node for slot in proof["storageProof"] for node in slot["proof"])]
     return header, commit, execution, tuple(sorted({unhex(node) for node in raw}))
+
+
+def _changes(web3: Web3, comet_url: str, number: int) -> tuple[SetChange, ...]:
+    """The changes of the validator set that are in force in header `number` + 1: those made up to block `number` + 1 - FORCE."""
+    last = number + 1 - FORCE
+    if last < 0:
+        return ()
+    changed = {"address": checksummed(VALIDATORS), "topics": [changed_topic()]}
+    logs = _rpc(web3, "eth_getLogs", changed | {"fromBlock": "0x0", "toBlock": hex(last)})
+    changes = []
+    for made in sorted(int(log["blockNumber"], 16) for log in logs):
+        header, commit = _signed_header(comet_url, made + FORCE - 1)
+        changes.append(SetChange(header, commit, tuple(ordered(validators_at(comet_url, made + FORCE)))))
+    return tuple(changes)
+
+
+def validators_at(comet_url: str, height: int) -> list[Validator]:
+    """The set that signs at a height, as a node says. Raises ChainError."""
+    found: list[Validator] = []
+    while True:
+        page = comet_call(
+            comet_url, "validators", height=str(height), per_page=str(PAGE), page=str(len(found) // PAGE + 1)
+        )
+        for item in page["validators"]:
+            key = base64.b64decode(item["pub_key"]["value"])
+            found.append(Validator(key, int(item["voting_power"])))
+        if len(found) >= int(page["total"]):
+            return found
 
 
 def _signed_header(comet_url: str, height: int) -> tuple[Header, Commit]:

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chain.comet import address, ordered
+from chain.comet import address
 from chain.errors import ChainError
+from chain.network.backup import is_restored
 from chain.network.genesis import comet_genesis, evm_genesis_hash
-from chain.network.node import Node, find_binary, require_geth
-from chain.network.operator import KEY_FILES
+from chain.network.node import Node, find_binary, geth_version, require_geth
+from chain.network.operator import KEY_FILES, Operator
+from chain.network.status import blocks_behind, count_signatures, members_of, operators_of
 from chain.process import port_is_free
-from chain.rpc import block
+from chain.rpc import block, call
 from protocol.encoding import canonical_json
 
 CLOCK = 5
@@ -56,7 +58,9 @@ def examine(home: Path) -> list[Finding]:
 def _programs() -> Iterator[Finding]:
     for name, find in (("geth", require_geth), ("validator", lambda: find_binary("validator"))):
         try:
-            yield Finding(name, True, str(find()))
+            binary = find()
+            version = ".".join(map(str, geth_version(binary))) + " " if name == "geth" else ""
+            yield Finding(name, True, f"{version}at {binary}")
         except ChainError as error:
             yield Finding(name, False, *str(error).split(": ", 1))
 
@@ -105,46 +109,75 @@ def _ports(node: Node) -> Iterator[Finding]:
 
 
 def _network(node: Node) -> Iterator[Finding]:
-    others = [other for other, _ in node.network.validators if other != node.operator]
-    peers = {peer["node_info"]["id"] for peer in node.comet("net_info")["peers"]}
+    peers = {peer["node_info"]["id"]: peer["node_info"] for peer in node.comet("net_info")["peers"]}
+    if port_is_free(node.ports.rpc):
+        yield Finding(
+            "running", False, "the validator runs, and its geth does not answer",
+            "see `chain logs --process geth`; a supervisor should have restarted it",
+        )  # fmt: skip
+        return
+    operators = operators_of(node.web3(), node.network)
+    others = [other for other in operators if other != node.operator]
     for other in others:
-        if other.node_id.hex() in peers:
-            yield Finding("peer", True, f"{other.name} is connected")
-        elif _reachable(other.host, other.consensus_port):
-            yield Finding(
-                "peer", False, f"{other.name} answers at {other.host}:{other.consensus_port} and is not connected",
-                "compare network.json with its operator's: another key there, or another network",
-            )  # fmt: skip
-        else:
-            yield Finding(
-                "peer", False, f"{other.name} cannot be reached at {other.host}:{other.consensus_port}",
-                "ask its operator whether it runs; check both firewalls",
-            )  # fmt: skip
-    before = int(node.comet("status")["sync_info"]["latest_block_height"])
-    time.sleep(CLOCK)
-    status = node.comet("status")["sync_info"]
-    height = int(status["latest_block_height"])
+        yield _peer(other, other.node_id.hex() in peers)
+    status = node.comet("status")
+    own, before = status["node_info"]["version"], int(status["sync_info"]["latest_block_height"])
+    differing = sorted({peer["version"] for peer in peers.values()} - {own})
     yield Finding(
-        "blocks", height > before, f"height {height}, {height - before} in {CLOCK} s",
+        "versions", not differing, f"CometBFT {own}" + (f"; others run {', '.join(differing)}" if differing else ", as the others"),
+        "during an upgrade this is so until the last has done it; else ask the others which version is agreed",
+    )  # fmt: skip
+    executing = int(call(node.web3(), "net_peerCount"), 16)
+    yield Finding(
+        "geth peers", executing > 0 or not peers, f"{executing} of {len(others)}",
+        "transactions sent here reach no other geth: let the others' addresses through to the execution port, in both firewalls",
+    )  # fmt: skip
+    time.sleep(CLOCK)
+    height = int(node.comet("status")["sync_info"]["latest_block_height"])
+    behind = blocks_behind(node.comet_url, height) if height == before else 0
+    yield Finding(
+        "blocks", height > before, f"height {height}, {height - before} in {CLOCK} s" + (f", {behind} behind" if behind else ""),
+        "this node lags: see `chain logs`, disk and memory" if behind else
         "no new blocks: more than 2/3 of the power must be connected; see the peers above and `chain logs`",
     )  # fmt: skip
-    head = block(node.web3(), "latest")
-    away = int(head["timestamp"], 16) - time.time()
-    yield Finding(
-        "clock", height == before or abs(away) <= CLOCK, f"the newest block is {abs(away):.0f} s {'ahead of' if away > 0 else 'behind'} this clock",
-        "set the clock by NTP; a validator whose clock is wrong moves the network's time",
+    if height > before:  # a network that stands still says nothing about clocks
+        away = int(block(node.web3(), "latest")["timestamp"], 16) - time.time()
+        yield Finding(
+            "clock", abs(away) <= CLOCK, f"the newest block is {abs(away):.0f} s {'ahead of' if away > 0 else 'behind'} this clock",
+            "set the clock by NTP; a validator whose clock is wrong moves the network's time",
+        )  # fmt: skip
+    if height > 1:
+        yield _signing(node, operators, height - 1)
+
+
+def _peer(other: Operator, connected: bool) -> Finding:
+    if connected:
+        return Finding("peer", True, f"{other.name} is connected")
+    if _reachable(other.host, other.consensus_port):
+        return Finding(
+            "peer", False, f"{other.name} answers at {other.host}:{other.consensus_port} and is not connected",
+            "compare network.json with its operator's: another key there, or another network",
+        )  # fmt: skip
+    return Finding(
+        "peer", False, f"{other.name} cannot be reached at {other.host}:{other.consensus_port}",
+        "ask its operator whether it runs; check both firewalls",
     )  # fmt: skip
-    signatures = node.comet("commit", height=str(height - 1))["signed_header"]["commit"]["signatures"]
-    names = {address(v.validator_key): v.name for v, _ in node.network.validators}
-    absent = [
-        names[address(v.key)]
-        for v, vote in zip(ordered(node.network.manifest_validators()), signatures, strict=False)
-        if vote["block_id_flag"] != 2
-    ]
-    yield Finding(
-        "signing", node.operator.name not in absent,
-        f"{len(signatures) - len(absent)} of {len(signatures)} signed block {height - 1}" + (f"; not {', '.join(absent)}" if absent else ""),
-        "this validator does not sign: see `chain logs`; just after a start this is normal",
+
+
+def _signing(node: Node, operators: list[Operator], height: int) -> Finding:
+    signed = count_signatures(node.comet_url, range(height, height + 1))
+    members = members_of(node.comet_url, operators, height)
+    absent = [name for name, key, _ in members if address(key) not in signed]
+    if is_restored(node.home):
+        remedy = f"it comes from a backup and signs nothing yet: ballotboard chain rejoin {node.home}"
+    elif node.operator.validator_key not in {key for _, key, _ in members}:
+        remedy = "it is not in the validator set: the others must vote for it (`chain add-validator`)"
+    else:
+        remedy = "this validator does not sign: see `chain logs`; just after a start this is normal"
+    return Finding(
+        "signing", address(node.operator.validator_key) in signed,
+        f"{len(members) - len(absent)} of {len(members)} signed block {height}" + (f"; not {', '.join(absent)}" if absent else ""),
+        remedy,
     )  # fmt: skip
 
 

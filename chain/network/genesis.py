@@ -21,8 +21,9 @@ from typing import Any
 import rlp
 from eth_hash.auto import keccak
 
+import contracts
 from chain import comet, trie
-from chain.network.operator import Operator, public_key
+from chain.network.operator import UNIQUE, Operator, public_key
 from protocol.encoding import canonical_json, members, parse_json, unhex
 from protocol.errors import Malformed
 from protocol.manifest import Validator
@@ -37,6 +38,10 @@ BALANCE = 10**27
 
 MAX_BLOCK = 10 * 1024 * 1024
 """Bytes of a CometBFT block: an EVM block of 8 MiB and what is around it."""
+
+VALIDATORS = (0x1000).to_bytes(20, "big")
+"""Address of the contract by whose votes the validator set changes (contracts/IValidators.sol): beyond all precompiles, and known to
+chain/validator/app."""
 
 _FORKS = (
     "homestead", "eip150", "eip155", "eip158", "byzantium", "constantinople", "petersburg", "istanbul", "berlin", "london",
@@ -98,7 +103,7 @@ class Network:
         if not validators:
             raise Malformed("network.validators", "needs at least one")
         operators = [operator for operator, _ in validators]
-        for name in ("name", "validator_key", "node_id", "execution_key", "consensus_address", "execution_address"):
+        for name in UNIQUE:
             if len({getattr(operator, name) for operator in operators}) != len(operators):
                 raise Malformed("network.validators", f"two of them have the same {name.replace('_', ' ')}")
         accounts = [unhex(account, 20, f"network.accounts[{i}]") for i, account in enumerate(value["accounts"])]
@@ -113,8 +118,27 @@ def system_contracts() -> dict[bytes, bytes]:
     return {bytes.fromhex(account[2:]): bytes.fromhex(code[2:]) for account, code in raw.items()}
 
 
+def validators_storage(network: Network) -> dict[int, int]:
+    """Storage of the Validators contract at genesis, by slot: `_members` holds the set, everything else is zero.
+
+    Solidity's layout: a list's length is in its slot p, its items follow from keccak-256(p) on, three slots each (key; account below power;
+    operator). Bytes of 32 or more have 2 · length + 1 in their slot q, and stand from keccak-256(q) on.
+    """
+    slot = contracts.artifact("Validators").storage["_members"][0]
+    storage = {slot: len(network.validators)}
+    for number, (operator, power) in enumerate(network.validators):
+        at = _place(slot) + 3 * number
+        about = canonical_json(operator.value())
+        storage[at] = int.from_bytes(operator.validator_key, "big")
+        storage[at + 1] = power << 160 | int.from_bytes(operator.account, "big")
+        storage[at + 2] = 2 * len(about) + 1
+        for offset in range(0, len(about), 32):
+            storage[_place(at + 2) + offset // 32] = int.from_bytes(about[offset : offset + 32].ljust(32, b"\0"), "big")
+    return storage
+
+
 def evm_genesis(network: Network) -> dict[str, Any]:
-    """What `geth init` reads: every fork up to Osaka from the start, base fee 0, gas money for the accounts."""
+    """What `geth init` reads: every fork up to Osaka from the start, base fee 0, gas money for the accounts and the operators."""
     config: dict[str, Any] = {
         "chainId": network.chain_id, "terminalTotalDifficulty": 0, "depositContractAddress": "0x" + "00" * 20,
         "blobSchedule": {fork: _BLOBS for fork in _TIMED_FORKS[1:]},
@@ -124,7 +148,14 @@ def evm_genesis(network: Network) -> dict[str, Any]:
         "0x" + account.hex(): {"balance": "0x0", "nonce": "0x1", "code": "0x" + code.hex()}
         for account, code in system_contracts().items()
     }
-    alloc |= {"0x" + account.hex(): {"balance": hex(BALANCE)} for account in network.accounts}
+    storage = {f"0x{slot:064x}": f"0x{value:064x}" for slot, value in validators_storage(network).items()}
+    alloc["0x" + VALIDATORS.hex()] = {
+        "balance": "0x0",
+        "nonce": "0x1",
+        "code": "0x" + _code().hex(),
+        "storage": storage,
+    }
+    alloc |= {"0x" + account.hex(): {"balance": hex(BALANCE)} for account in _funded(network)}
     return {
         "config": config, "nonce": "0x0", "timestamp": hex(network.time), "extraData": "0x" + network.id.hex(),
         "gasLimit": hex(GAS_LIMIT), "difficulty": "0x0", "mixHash": "0x" + "00" * 32, "coinbase": "0x" + "00" * 20,
@@ -134,9 +165,11 @@ def evm_genesis(network: Network) -> dict[str, Any]:
 
 def evm_genesis_hash(network: Network) -> bytes:
     """The hash of that block, computed here; geth must come to the same, or the validator refuses to start."""
-    contracts = {a: _account(1, 0, keccak(code)) for a, code in system_contracts().items()}
-    people = {a: _account(0, BALANCE, keccak(b"")) for a in network.accounts}
-    state = trie.Tree({keccak(a): account for a, account in (people | contracts).items()})
+    system = {a: _account(1, 0, keccak(code)) for a, code in system_contracts().items()}
+    slots = trie.Tree({keccak(_word(k)): rlp.encode(_number(v)) for k, v in validators_storage(network).items() if v})
+    system[VALIDATORS] = _account(1, 0, keccak(_code()), slots.root)
+    people = {a: _account(0, BALANCE, keccak(b"")) for a in _funded(network)}
+    state = trie.Tree({keccak(a): account for a, account in (people | system).items()})
     header = [
         bytes(32), keccak(rlp.encode([])), bytes(20), state.root, trie.EMPTY_ROOT, trie.EMPTY_ROOT, bytes(256), b"", b"",
         _number(GAS_LIMIT), b"", _number(network.time), network.id, bytes(32), bytes(8), b"",
@@ -173,9 +206,26 @@ def comet_genesis(network: Network) -> dict[str, Any]:
     }
 
 
-def _account(nonce: int, balance: int, code_hash: bytes) -> bytes:
-    """As it stands in the state tree, with empty storage."""
-    return rlp.encode([_number(nonce), _number(balance), trie.EMPTY_ROOT, code_hash])
+def _funded(network: Network) -> list[bytes]:
+    return sorted({*network.accounts, *(operator.account for operator, _ in network.validators)})
+
+
+def _code() -> bytes:
+    return contracts.artifact("Validators").runtime_code
+
+
+def _account(nonce: int, balance: int, code_hash: bytes, storage: bytes = trie.EMPTY_ROOT) -> bytes:
+    """As it stands in the state tree."""
+    return rlp.encode([_number(nonce), _number(balance), storage, code_hash])
+
+
+def _word(value: int) -> bytes:
+    return value.to_bytes(32, "big")
+
+
+def _place(slot: int) -> int:
+    """Where what belongs to a slot of a list or of bytes begins."""
+    return int.from_bytes(keccak(_word(slot)), "big")
 
 
 def _number(value: int) -> bytes:

@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from eth_account import Account
 from web3 import Web3
 
 from chain.anvil import BALANCE, CHAIN_ID
 from chain.errors import ChainError, NodeUnreachable
+from chain.evidence import Evidence
 from chain.network import operator
+from chain.network.collect import head_evidence
 from chain.network.genesis import Network
 from chain.network.node import Node, end, find_binary, join, require_geth
 from chain.network.operator import Ports
 from chain.process import free_port
-from chain.rpc import Address, address_bytes, block, call, checksummed
-from chain.transactions import MIN_MAX_FEE, TIP, Sender
+from chain.rpc import Address, address_bytes, block
+from chain.transactions import Sender
+from protocol.manifest import Validator
 
 VALIDATORS = 4
 """The least that goes on without one."""
@@ -39,7 +41,8 @@ FIRST_BLOCK = 60.0
 POLL = 0.05
 """Seconds between looks at a network that starts."""
 
-TRANSFER_GAS = 21_000
+PAUSE = 1.0
+"""Seconds between looks at the chain's time: a block."""
 
 
 class LocalNetwork:
@@ -47,7 +50,11 @@ class LocalNetwork:
 
     port       of node 0's JSON-RPC; 0 takes a free one. Only for the first start: a network keeps its ports
     fund       accounts that the genesis gives gas money, only for the first start
+
+    It is a chain.engine.Engine.
     """
+
+    name, moves_clock = "cometbft", False
 
     def __init__(
         self,
@@ -84,13 +91,16 @@ class LocalNetwork:
         return self.nodes[0].comet_url
 
     def start(self) -> LocalNetwork:
-        """Starts all nodes and returns when there is a final block. Raises ChainError, with nothing left running."""
+        """Starts all nodes and returns when each has a final block: before that, one that is killed may leave half a database.
+
+        Raises ChainError, with nothing left running.
+        """
         try:
             for node in self.nodes:
                 node.start()
             self.web3 = self.nodes[0].web3()
             end = time.monotonic() + FIRST_BLOCK
-            while int(call(self.web3, "eth_blockNumber"), 16) == 0:
+            while not all(self.heads()):
                 if time.monotonic() > end:
                     raise ChainError(
                         f"there is no block after {FIRST_BLOCK:.0f} s: see the logs in {self.home}/node*/logs"
@@ -118,20 +128,33 @@ class LocalNetwork:
 
     def fund(self, accounts: Iterable[Address], wei: int = BALANCE) -> None:
         """Sends gas money from the faucet to accounts that have less, and waits until they have it."""
-        poor = [a for a in accounts if int(call(self.web3, "eth_getBalance", checksummed(a), "latest"), 16) < wei]
-        if not poor:
-            return
-        faucet = Sender(self.web3, Account.from_key((self.home / "faucet.key").read_text()))
-        nonce, sent = faucet.nonce(), []
-        for offset, account in enumerate(poor):
-            transfer: dict[str, Any] = {
-                "type": 2, "chainId": self.chain_id, "nonce": nonce + offset, "to": checksummed(account), "value": wei,
-                "gas": TRANSFER_GAS, "maxFeePerGas": MIN_MAX_FEE, "maxPriorityFeePerGas": TIP,
-            }  # fmt: skip
-            signed = faucet.account.sign_transaction(transfer)
-            sent.append(faucet.broadcast(bytes(signed.raw_transaction)))
-        for transaction in sent:
-            faucet.wait(transaction)
+        Sender(self.web3, Account.from_key((self.home / "faucet.key").read_text())).pay(accounts, wei)
+
+    def wait_until(self, moment: int, tick: Callable[[int], None] | None = None) -> None:
+        """Waits: nobody can move the clock of a network."""
+        while (left := moment - int(block(self.web3, "latest")["timestamp"], 16)) > 0:
+            if tick:
+                tick(left)
+            time.sleep(min(left, PAUSE))
+
+    def validators(self) -> list[Validator]:
+        return self.network.manifest_validators()
+
+    def evidence(self, contract: Address) -> Evidence | None:
+        return head_evidence(self.web3, self.comet_url, contract)
+
+    def kill_one(self) -> bool:
+        """The last: node 0 is the one that tools are connected to."""
+        if len(self.nodes) < VALIDATORS:
+            return False
+        self.nodes[-1].kill()
+        return True
+
+    def mend(self) -> None:
+        """Starts the nodes whose processes were killed."""
+        for node in self.nodes:
+            if not any(node.processes.values()):
+                node.start()
 
     def heads(self) -> list[int | None]:
         """The last block of each node; None for one that does not answer."""

@@ -86,7 +86,7 @@ class Node:
         return connect(self.url)
 
     def start(self) -> None:
-        """Starts geth, and the validator as soon as geth answers. Raises ChainError: a port in use, no binary, no answer."""
+        """Starts geth, and the validator as soon as geth answers. Raises ChainError: a port in use, no binary, one too old, no answer."""
         ports = vars(self.ports) | {
             "consensus": self.operator.consensus_port,
             "execution": self.operator.execution_port,
@@ -96,6 +96,7 @@ class Node:
                 raise ChainError(
                     f"the {name} port {port} is in use: stop what listens there, or change it in {self.home}"
                 )
+        require_geth()
         try:
             self.start_process("geth")
             self.await_geth()
@@ -163,21 +164,26 @@ class Node:
         """The result of a call to CometBFT's RPC. See `comet_call`."""
         return comet_call(self.comet_url, method, **parameters)
 
-    def _geth_command(self) -> list[str]:
-        others = len(self.network.validators) - 1
+    def commands(self, home: Path, geth: Path, validator: Path) -> tuple[list[str], list[str]]:
+        """What another supervisor runs as geth and as validator: the same, with the folder and the programs where that one sees them."""
+        return self._geth_command(home, geth), self._validator_command(home, validator)
+
+    def _geth_command(self, home: Path | None = None, geth: Path | None = None) -> list[str]:
+        home, others = home or self.home, len(self.network.validators) - 1
         return [
-            str(find_binary("geth")), "--config", str(self.home / "geth.toml"), "--datadir", str(self.home / "geth"),
+            str(geth or find_binary("geth")), "--config", str(home / "geth.toml"), "--datadir", str(home / "geth"),
             "--networkid", str(self.network.chain_id), "--maxpeers", str(others),
-            "--http.port", str(self.ports.rpc), "--authrpc.port", str(self.ports.engine), "--authrpc.jwtsecret", str(self.home / "jwt.hex"),
+            "--http.port", str(self.ports.rpc), "--authrpc.port", str(self.ports.engine), "--authrpc.jwtsecret", str(home / "jwt.hex"),
             *GETH_OPTIONS,
         ]  # fmt: skip
 
-    def _validator_command(self) -> list[str]:
+    def _validator_command(self, home: Path | None = None, validator: Path | None = None) -> list[str]:
+        home = home or self.home
         peers = [other for other, _ in self.network.validators if other != self.operator]
         one_host = len({other.host for other, _ in self.network.validators}) < len(self.network.validators)
         return [
-            str(find_binary("validator")), "-home", str(self.home), "-engine", f"http://127.0.0.1:{self.ports.engine}",
-            "-ipc", str(self.home / "geth" / "geth.ipc"), "-jwt", str(self.home / "jwt.hex"),
+            str(validator or find_binary("validator")), "-home", str(home), "-engine", f"http://127.0.0.1:{self.ports.engine}",
+            "-ipc", str(home / "geth" / "geth.ipc"), "-jwt", str(home / "jwt.hex"),
             "-p2p", f"tcp://{self.operator.listen}:{self.operator.consensus_port}", "-rpc", f"tcp://127.0.0.1:{self.ports.comet}",
             "-metrics", f"127.0.0.1:{self.ports.metrics}", "-peers", ",".join(other.peer for other in peers),
             *(["-one-host"] if one_host else []),
@@ -199,16 +205,17 @@ def end(nodes: Sequence[Node], name: str) -> None:
         node.processes[name] = None
 
 
-def join(home: Path, network: Network) -> None:
+def join(home: Path, network: Network, listed: bool = True) -> None:
     """Gives an operator's folder its network: writes what follows from the network file, and initialises geth.
 
-    Doing it again with the same network changes nothing. Raises ChainError, and writes nothing, if the operator is not a validator of it, or
-    the folder belongs to another network.
+    Doing it again with the same network changes nothing. Raises ChainError, and writes nothing, if the operator is not a validator of it
+    (unless it need not be `listed`, since it will be voted in: chain.network.changes), or the folder belongs to another network.
     """
     own, _ = operator.load(home)
-    if own not in [validator for validator, _ in network.validators]:
+    if listed and own not in [validator for validator, _ in network.validators]:
         raise ChainError(
-            f"the network does not list {own.name} with the keys and addresses of {home}: compare operator.json with what was collected"
+            f"the network does not list {own.name} with the keys and addresses of {home}: compare operator.json with what was collected;"
+            " where the others vote you in later, begin with `chain join-network`"
         )
     path = home / "network.json"
     if path.exists():
@@ -248,15 +255,24 @@ def find_binary(name: str) -> Path:
 def require_geth() -> Path:
     """geth, if it is one and new enough. Raises ChainError."""
     binary = find_binary("geth")
-    said = subprocess.run([str(binary), "version"], capture_output=True, text=True).stdout
-    found = re.search(r"^Version: (\d+)\.(\d+)", said, re.M)
-    if not found:
-        raise ChainError(f"{binary} is no geth: run `make validator`, or name one in BALLOTBOARD_GETH")
-    if (int(found[1]), int(found[2])) < OLDEST_GETH:
+    if geth_version(binary)[:2] < OLDEST_GETH:
+        found = ".".join(map(str, geth_version(binary)))
         raise ChainError(
-            f"geth {found[1]}.{found[2]} is too old, it lacks the Osaka rules: install {OLDEST_GETH[0]}.{OLDEST_GETH[1]} or later"
+            f"geth {found} is too old, it lacks the Osaka rules: install {OLDEST_GETH[0]}.{OLDEST_GETH[1]} or later"
         )
     return binary
+
+
+def geth_version(binary: Path) -> tuple[int, ...]:
+    """Three numbers, from geth itself. Raises ChainError if it is none."""
+    try:
+        said = subprocess.run([str(binary), "version"], capture_output=True, text=True).stdout
+    except OSError:
+        said = ""
+    found = re.search(r"^Version: (\d+)\.(\d+)\.(\d+)", said, re.M)
+    if not found:
+        raise ChainError(f"{binary} is no geth: run `make validator`, or name one in BALLOTBOARD_GETH")
+    return tuple(int(number) for number in found.groups())
 
 
 def comet_call(url: str, method: str, **parameters: str) -> dict[str, Any]:

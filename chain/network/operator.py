@@ -5,6 +5,7 @@ ports.json                        private: where programs of this machine find t
 config/priv_validator_key.json    signs votes and blocks: whoever has it is this validator
 config/node_key.json              proves the node id to the other validators
 geth/geth/nodekey                 the same between the execution clients
+config/account_key                the operator's account on the chain (secp256k1): votes on who may validate
 jwt.hex                           secret between validator and geth
 data/priv_validator_state.json    the last vote signed. NEVER copied or restored: an older one lets the validator sign two
                                   blocks of one height, which is the one thing that a validator can be convicted of
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from coincurve import PrivateKey
+from eth_hash.auto import keccak
 from nacl.signing import SigningKey
 
 from chain.comet import address
@@ -33,18 +35,24 @@ from protocol.errors import Malformed
 
 FORMAT = "ballotboard/operator/v1"
 
-KEY_FILES = ("config/priv_validator_key.json", "config/node_key.json", "geth/geth/nodekey", "jwt.hex")
+ACCOUNT_KEY = "config/account_key"
+
+KEY_FILES = ("config/priv_validator_key.json", "config/node_key.json", "geth/geth/nodekey", ACCOUNT_KEY, "jwt.hex")
+
+UNIQUE = ("name", "validator_key", "node_id", "execution_key", "account", "consensus_address", "execution_address")
+"""What no two validators of a network share."""
 
 
 @dataclass(frozen=True)
 class Operator:
     """What an operator publishes: name, Ed25519 key of the validator (32 bytes), CometBFT node id (20), secp256k1 key of the execution
-    client's node (64), and where both listen for the other validators."""
+    client's node (64), address of the account that votes on who may validate (20), and where both listen for the other validators."""
 
     name: str
     validator_key: bytes
     node_id: bytes
     execution_key: bytes
+    account: bytes
     host: str
     consensus_port: int
     execution_port: int
@@ -81,7 +89,7 @@ class Operator:
     def of(value: Any, field: str = "operator") -> Operator:
         """An operator from its JSON value; raises Malformed."""
         members(
-            value, field, format=str, name=str, validator_key=str, node_id=str, execution_key=str, host=str,
+            value, field, format=str, name=str, validator_key=str, node_id=str, execution_key=str, account=str, host=str,
             consensus_port=int, execution_port=int,
         )  # fmt: skip
         if value["format"] != FORMAT:
@@ -95,7 +103,7 @@ class Operator:
         return Operator(
             value["name"], unhex(value["validator_key"], 32, f"{field}.validator_key"),
             unhex(value["node_id"], 20, f"{field}.node_id"), unhex(value["execution_key"], 64, f"{field}.execution_key"),
-            value["host"], value["consensus_port"], value["execution_port"],
+            unhex(value["account"], 20, f"{field}.account"), value["host"], value["consensus_port"], value["execution_port"],
         )  # fmt: skip
 
 
@@ -121,10 +129,10 @@ def init(
     """Makes an operator's folder with fresh keys; gives what to publish. Raises ChainError where there are keys, and writes nothing then."""
     if any((home / path).exists() for path in (*KEY_FILES, "operator.json")):
         raise ChainError(f"{home} holds an operator's keys already: name another folder")
-    validator, node, execution = SigningKey.generate(), SigningKey.generate(), PrivateKey()
+    validator, node, execution, account = SigningKey.generate(), SigningKey.generate(), PrivateKey(), PrivateKey()
     operator = Operator(
-        name, bytes(validator.verify_key), address(bytes(node.verify_key)),
-        execution.public_key.format(compressed=False)[1:], host, consensus_port, execution_port,
+        name, bytes(validator.verify_key), address(bytes(node.verify_key)), execution.public_key.format(compressed=False)[1:],
+        keccak(account.public_key.format(compressed=False)[1:])[12:], host, consensus_port, execution_port,
     )  # fmt: skip
     Operator.of(operator.value())
     for folder in ("config", "data", "geth/geth", "logs"):
@@ -139,6 +147,7 @@ def init(
     _write(home / "data/priv_validator_state.json", json.dumps({"height": "0", "round": 0, "step": 0}))
     _write(home / "config/node_key.json", json.dumps({"priv_key": _private_key(node)}))
     _write(home / "geth/geth/nodekey", execution.secret.hex())
+    _write(home / ACCOUNT_KEY, account.secret.hex())
     _write(home / "jwt.hex", secrets.token_hex(32))
     _write(home / "ports.json", json.dumps(asdict(ports or Ports())) + "\n")
     _write(home / "operator.json", canonical_json(operator.value()).decode())

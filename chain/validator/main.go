@@ -7,12 +7,15 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +25,7 @@ import (
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
 	"github.com/cometbft/cometbft/proxy"
+	comet "github.com/cometbft/cometbft/types"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ballotboard/validator/app"
@@ -46,7 +50,7 @@ func main() {
 	flag.StringVar(&o.p2p, "p2p", "tcp://127.0.0.1:26656", "listen address for the other validators")
 	flag.StringVar(&o.rpc, "rpc", "tcp://127.0.0.1:26657", "listen address of CometBFT's RPC, from which evidence is collected")
 	flag.StringVar(&o.metrics, "metrics", "", "listen address for Prometheus, like 127.0.0.1:26660; empty for none")
-	flag.StringVar(&o.peers, "peers", "", "id@host:port,… of all other validators; nobody else is let in")
+	flag.StringVar(&o.peers, "peers", "", "id@host:port,… of validators to begin with; the chain names those that are let in")
 	flag.DurationVar(&o.commitTimeout, "timeout-commit", time.Second, "pause after a block; less than 1s would let the time of blocks run ahead")
 	flag.DurationVar(&o.proposeTimeout, "timeout-propose", 3*time.Second, "how long to wait for a proposal: time for 8 MiB to arrive and run")
 	flag.BoolVar(&o.oneHost, "one-host", false, "all validators run on one machine, for trying out")
@@ -74,8 +78,6 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	application := app.New(log.With("module", "app"), client, peerIDs(o.peers), metrics)
-
 	c := cometConfig(o)
 	for _, path := range []string{c.PrivValidatorKeyFile(), c.PrivValidatorStateFile()} {
 		if _, err := os.Stat(path); err != nil {
@@ -87,8 +89,14 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), app.Patience)
+	if operators, err := client.Operators(ctx); err == nil { // else those of the command line, until geth answers
+		c.P2P.PersistentPeers = strings.Join(peers(operators, nodeKey.ID()), ",")
+	}
+	cancel()
+	application := app.New(log.With("module", "app"), client, peerIDs(c.P2P.PersistentPeers), metrics)
 	// The handshake, with its replay, happens in NewNode.
-	n, err := node.NewNode(c, key, nodeKey, proxy.NewConnSyncLocalClientCreator(application), node.DefaultGenesisDocProviderFunc(c),
+	n, err := node.NewNode(c, signer(key), nodeKey, proxy.NewConnSyncLocalClientCreator(application), node.DefaultGenesisDocProviderFunc(c),
 		config.DefaultDBProvider, node.DefaultMetricsProvider(c.Instrumentation), cometLogger{log})
 	if err != nil {
 		return err
@@ -97,10 +105,16 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	application.Attach(&app.Chain{Blocks: n.BlockStore(), Self: key.GetAddress(), State: env.ConsensusState.GetState})
+	application.Attach(&app.Chain{
+		Blocks: n.BlockStore(), Self: key.GetAddress(), State: env.ConsensusState.GetState,
+		Meet: func(operators []engine.Operator, allowed func(id string) bool) error {
+			return meet(n.Switch(), client, operators, allowed)
+		},
+	})
 	if err := n.Start(); err != nil {
 		return err
 	}
+	go application.Meet(true)
 	log.Info("started", "node", nodeKey.ID(), "validator", key.GetAddress())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
@@ -116,6 +130,9 @@ func run(o options) error {
 	n.Wait()
 	return err
 }
+
+// signer is what signs with the validator's key; the test build replaces it by one whose clock is wrong.
+var signer = func(key comet.PrivValidator) comet.PrivValidator { return key }
 
 // stopLimit is how long an orderly end may take.
 const stopLimit = 5 * time.Second
@@ -141,6 +158,33 @@ func cometConfig(o options) *config.Config {
 		c.Instrumentation.Prometheus, c.Instrumentation.PrometheusListenAddr = true, o.metrics
 	}
 	return c
+}
+
+// meet connects to the validators that the chain names, of consensus and of geth, and ends connections to nodes that are not allowed. CometBFT
+// keeps connections by itself only to those that it knew at its start, hence app.Meet does this again and again.
+func meet(sw *p2p.Switch, client *engine.Client, operators []engine.Operator, allowed func(id string) bool) error {
+	for _, p := range sw.Peers().List() {
+		if !allowed(string(p.ID())) {
+			sw.StopPeerGracefully(p)
+		}
+	}
+	self := sw.NodeInfo().ID()
+	return errors.Join(
+		sw.DialPeersAsync(peers(operators, self)), // those that are connected already are passed over
+		client.Meet(context.Background(), slices.DeleteFunc(operators, func(o engine.Operator) bool { return o.NodeID == string(self) })),
+	)
+}
+
+// peers are the operators other than ourselves, as CometBFT names them. An address that is none is left out, since CometBFT would not start
+// with it and would dial nobody; one that cannot be looked up now stays.
+func peers(operators []engine.Operator, self p2p.ID) (peers []string) {
+	for _, o := range operators {
+		_, err := p2p.NewNetAddressString(o.Peer())
+		if _, lookup := err.(p2p.ErrNetAddressLookup); o.NodeID != string(self) && (err == nil || lookup) {
+			peers = append(peers, o.Peer())
+		}
+	}
+	return
 }
 
 // peerIDs are the node ids in a list of id@host:port.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	comet "github.com/cometbft/cometbft/types"
 
 	"ballotboard/validator/app"
+	"ballotboard/validator/engine"
 	"ballotboard/validator/internal/gethtest"
 )
 
@@ -39,6 +41,18 @@ func TestMain(m *testing.M) {
 		}
 	}
 	main()
+}
+
+func TestAnAddressThatIsNoneDoesNotKeepUsFromTheOthers(t *testing.T) {
+	id := func(n int) string { return strings.Repeat(fmt.Sprintf("%02x", n), 20) }
+	operators := []engine.Operator{
+		{NodeID: id(1), Host: "127.0.0.1", ConsensusPort: 5}, {NodeID: id(2), Host: "a:b", ConsensusPort: 5}, {NodeID: "nobody", Host: "127.0.0.1", ConsensusPort: 5},
+		{NodeID: id(3), Host: "no such host.invalid", ConsensusPort: 5}, {NodeID: id(4), Host: "::1", ConsensusPort: 5}, {NodeID: id(5), Host: "127.0.0.1", ConsensusPort: 5}, {},
+	}
+	want := []string{id(1) + "@127.0.0.1:5", id(2) + "@[a:b]:5", id(3) + "@no such host.invalid:5", id(4) + "@[::1]:5"}
+	if got := peers(operators, p2p.ID(id(5))); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
 }
 
 // validator is a network of one: its own majority, so that it decides alone.

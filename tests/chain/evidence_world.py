@@ -14,7 +14,7 @@ from nacl.signing import SigningKey
 from chain import comet, trie
 from chain.comet import BlockId, Commit, Header, Signature, Time
 from chain.contract import artifact, topic
-from chain.evidence import HEADER_FIELDS, Evidence, Proven, Subject, storage_slots, verify_for
+from chain.evidence import HEADER_FIELDS, Evidence, Proven, SetChange, Subject, storage_slots, verify_for
 from protocol import merkle
 from protocol.manifest import Validator
 from protocol.records import Entry, LogHead
@@ -43,23 +43,26 @@ def word(number: int) -> bytes:
 
 @dataclass
 class World:
-    """A block and who signs for it. `signers` are places in CometBFT's order; default all."""
+    """A block and who signs for it. `signers` are places in CometBFT's order; default all. `first` is the number of the first key."""
 
     powers: Sequence[int] = (1, 1, 1, 1)
     signers: Sequence[int] | None = None
     height: int = 1000
     chain_id: int = CHAIN_ID
     size: int = len(ENTRIES)
+    first: int = 0
     header_changes: dict[str, Any] = field(default_factory=dict)
     execution_changes: dict[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def keys(self) -> list[SigningKey]:
-        return sorted((key(i) for i in range(len(self.powers))), key=lambda k: self._place(bytes(k.verify_key)))
+        return sorted(
+            (key(self.first + i) for i in range(len(self.powers))), key=lambda k: self._place(bytes(k.verify_key))
+        )
 
     @cached_property
     def validators(self) -> list[Validator]:
-        return [Validator(bytes(key(i).verify_key), power) for i, power in enumerate(self.powers)]
+        return [Validator(bytes(key(self.first + i).verify_key), power) for i, power in enumerate(self.powers)]
 
     def _place(self, public: bytes) -> int:
         return [v.key for v in comet.ordered(self.validators)].index(public)
@@ -143,6 +146,11 @@ class World:
         subject = Subject(transaction, log, position, ENTRIES[position].encode(), inclusion)
         proofs = self.state.proof(keccak(BOARD)), self.receipts.proof(rlp.encode(transaction))
         return Evidence(self.header, self.commit(), self.execution, joined(*proofs), subject)
+
+    def change(self, after: World, **header: Any) -> SetChange:
+        """The change from this set to another's, at this world's height unless another is given, signed by this world's signers."""
+        made = replace(self.header, **({"next_validators_hash": comet.validators_hash(after.validators)} | header))
+        return SetChange(made, self.commit(made), tuple(comet.ordered(after.validators)))
 
     def verify(self, evidence: Evidence | bytes, **other: Any) -> Proven:
         body = evidence if isinstance(evidence, bytes) else evidence.body()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from chain import comet
 from chain.errors import BadEvidence, ChainError
-from chain.evidence import Evidence, verify, verify_for
+from chain.evidence import Evidence, SetChange, verify, verify_for
 from protocol import merkle
 from protocol.encoding import canonical_json
 from protocol.errors import BallotboardError, Malformed
@@ -260,6 +262,160 @@ def test_a_block_at_another_height_is_refused():
     refuse(world, world.head(), "not one below the signed height")
 
 
+# ---------------------------------------------------------------- changes of the set
+
+SETS = [
+    World(height=100),
+    World((1, 1, 1, 1, 1), height=200),
+    World((1, 1, 1, 1), first=1, height=300),
+    World((2, 1, 1, 1), first=1, height=1000),
+]
+"""Four validators, a fifth joins, the first leaves, one gets more power: each world is a block of its set."""
+
+
+def changes(*sets: World) -> tuple[SetChange, ...]:
+    return tuple(before.change(after) for before, after in itertools.pairwise(sets))
+
+
+def changed_to(world: World, *steps: SetChange) -> Evidence:
+    return replace(world.head(), changes=steps)
+
+
+def refuse_changes(evidence: Evidence, says: str) -> None:
+    refuse(SETS[0], evidence, says)
+
+
+def test_the_head_is_proven_through_every_change_from_the_manifests_set():
+    for last in range(1, 5):
+        evidence = changed_to(SETS[last - 1], *changes(*SETS[:last]))
+        proven = SETS[0].verify(evidence)
+        assert proven.head == SETS[0].expected_head
+        assert proven.signed_power == proven.total_power == sum(SETS[last - 1].powers)
+        assert Evidence.parse(evidence.body()) == evidence
+
+
+def test_the_set_may_change_back():
+    back = World(height=1000)
+    assert SETS[0].verify(changed_to(back, *changes(*SETS[:2], back))).total_power == 4
+
+
+def test_a_change_that_is_left_out_is_missed():
+    steps = changes(*SETS)
+    for number in range(3):
+        refuse_changes(changed_to(SETS[3], *steps[:number], *steps[number + 1 :]), "another validator set")
+
+
+def test_changes_in_another_order_are_refused():
+    a, b, c = changes(*SETS)
+    for order in ((b, a, c), (a, c, b), (c, b, a)):
+        refuse_changes(changed_to(SETS[3], *order), "another validator set")
+
+
+def test_a_change_before_the_one_before_is_refused():
+    early = World((1, 1, 1, 1, 1), height=100)
+    steps = (SETS[0].change(early), early.change(SETS[3]))
+    refuse_changes(changed_to(SETS[3], *steps), "change 1 of the validator set does not come after")
+
+
+def test_a_change_at_the_height_of_the_head_or_after_it_is_refused():
+    for height in (200, 201):
+        steps = (replace(SETS[0], height=height).change(SETS[1]),)
+        refuse_changes(changed_to(SETS[1], *steps), "does not come after the last change")
+
+
+def test_a_change_that_changes_nothing_is_refused():
+    refuse_changes(changed_to(World(), SETS[0].change(World())), "change 0 of the validator set changes nothing")
+
+
+def test_a_change_signed_by_exactly_two_thirds_is_refused():
+    for signers, enough in (((0, 1), False), ((0, 1, 2), True)):
+        before = World((1, 1, 1), signers=signers, height=100)
+        evidence = changed_to(SETS[1], before.change(SETS[1]))
+        if enough:
+            assert before.verify(evidence).total_power == 5
+        else:
+            refuse(before, evidence, "change 0 .* 2 of 3 power signed: more than 2/3")
+
+
+def test_a_change_that_only_the_new_set_signed_is_refused():
+    own = World((5, 5), first=50, height=100)
+    step = own.change(own, validators_hash=comet.validators_hash(SETS[0].validators))
+    refuse_changes(changed_to(World((5, 5), first=50), step), "validator 0 did not sign")
+
+
+def test_a_change_that_names_the_new_set_as_the_one_before_is_refused():
+    own = World((5, 5), first=50, height=100)
+    refuse_changes(changed_to(World((5, 5), first=50), own.change(World((6, 5), first=50))), "another validator set")
+
+
+def test_a_change_on_another_chain_is_refused():
+    other = World(chain_id=CHAIN_ID + 1, height=100)
+    refuse_changes(changed_to(SETS[1], other.change(SETS[1])), "change 0 .* of chain 'ballotboard-77002'")
+
+
+def forged(**change) -> Evidence:
+    """The first change, with something of it put in another's place."""
+    return changed_to(SETS[1], replace(SETS[0].change(SETS[1]), **change))
+
+
+def test_another_set_than_the_header_names_is_refused():
+    own = World((5, 5), first=50)
+    evidence = replace(
+        own.head(), changes=(replace(SETS[0].change(SETS[1]), validators=tuple(comet.ordered(own.validators))),)
+    )
+    refuse_changes(evidence, "its header names another next set")
+
+
+def test_a_set_put_into_the_header_afterwards_is_refused():
+    own = World((5, 5), first=50)
+    step = SETS[0].change(SETS[1])
+    header = replace(step.header, next_validators_hash=comet.validators_hash(own.validators))
+    evidence = replace(
+        own.head(), changes=(replace(step, header=header, validators=tuple(comet.ordered(own.validators))),)
+    )
+    refuse_changes(evidence, "change 0 .* another block than this header")
+
+
+@pytest.mark.parametrize("powers", [(2, 1, 1, 1, 1), (1, 1, 1, 1), (1, 1, 1, 1, 1, 1)])
+def test_a_set_with_another_power_one_less_or_one_more_is_refused(powers):
+    others = tuple(comet.ordered(World(powers).validators))
+    refuse_changes(forged(validators=others), "its header names another next set")
+
+
+def test_the_commit_of_another_change_is_refused():
+    refuse_changes(forged(commit=SETS[0].change(SETS[2]).commit), "another block than this header")
+
+
+def test_a_repeated_signature_in_a_change_does_not_count_twice():
+    before = replace(SETS[0], signers=(0, 1))
+    step = before.change(SETS[1])
+    a, b = step.commit.signatures
+    evidence = changed_to(SETS[1], replace(step, commit=replace(step.commit, signatures=(a, b, b))))
+    refuse_changes(evidence, "change 0 .* distinct validators")
+
+
+def test_a_change_to_a_set_that_names_a_key_twice_proves_nothing():
+    twice = World((1, 1), height=200)
+    twice.validators, twice.keys = [twice.validators[0]] * 2, [key(0)] * 2
+    evidence = changed_to(SETS[3], SETS[0].change(twice), twice.change(SETS[3]))
+    refuse_changes(evidence, "change 1 .* names a key twice")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 2**40), min_size=1, max_size=5), min_size=2, max_size=3), st.data())
+def test_each_set_of_a_chain_needs_more_than_two_thirds_as_the_plain_definition_says(sets, data):
+    worlds = [
+        World(tuple(powers), data.draw(st.lists(st.integers(0, len(powers) - 1), unique=True).map(sorted)), height=100 * (i + 1), first=5 * i)
+        for i, powers in enumerate(sets)
+    ]  # fmt: skip
+    power = [sum(comet.ordered(world.validators)[place].power for place in world.signers) for world in worlds]
+    evidence = changed_to(worlds[-1], *changes(*worlds))
+    if all(3 * signed > 2 * sum(world.powers) for signed, world in zip(power, worlds, strict=True)):
+        assert worlds[0].verify(evidence).signed_power == power[-1]
+    else:
+        refuse(worlds[0], evidence, "more than 2/3 are needed")
+
+
 # ---------------------------------------------------------------- execution header and account
 
 
@@ -369,7 +525,7 @@ def test_a_transaction_that_is_not_there_is_refused():
 
 
 def edited(change) -> bytes:
-    value = json.loads(World().record().body())
+    value = json.loads(replace(World().record(), changes=changes(*SETS[:2])).body())
     change(value)
     return canonical_json(value)
 
@@ -377,10 +533,18 @@ def edited(change) -> bytes:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda v: v.update(format="ballotboard/evidence/v2"), "evidence.format"),
+        (lambda v: v.update(format="ballotboard/evidence/v1"), "evidence.format"),
         (lambda v: v.update(engine="qbft"), "evidence.engine"),
         (lambda v: v.update(note="trust me"), "unexpected"),
         (lambda v: v.pop("commit"), "missing"),
+        (lambda v: v.pop("changes"), "missing"),
+        (lambda v: v["changes"].append(7), r"evidence.changes\[1\]"),
+        (lambda v: v["changes"][0].pop("commit"), r"changes\[0\].*missing"),
+        (lambda v: v["changes"][0]["header"].update(height=-1), r"changes\[0\].header.height"),
+        (lambda v: v["changes"][0]["commit"].update(round=-1), r"changes\[0\].commit.round"),
+        (lambda v: v["changes"][0]["validators"].reverse(), r"changes\[0\].validators: must be in CometBFT's order"),
+        (lambda v: v["changes"][0]["validators"][4].update(power=0), r"validators\[4\].power"),
+        (lambda v: v["changes"][0]["validators"][0].update(key="00"), r"validators\[0\].key"),
         (lambda v: v["header"].update(height=-1), "evidence.header.height"),
         (lambda v: v["header"].update(app_hash="AB" * 32), "evidence.header.app_hash"),
         (lambda v: v["header"]["time"].update(nanos=10**9), "nanos"),
@@ -407,11 +571,21 @@ def test_only_canonical_json_is_read():
         World().verify(pretty)
 
 
+@cache
+def whole() -> tuple[World, list[bytes]]:
+    """A world, and a file of each kind that verifies there."""
+    world = World()
+    there_and_back = changes(World(height=100), World((1, 1, 1), height=200), world)
+    files = [world.head(), world.record(), changed_to(world, *there_and_back)]
+    assert all(world.verify(each) for each in files)
+    return world, [each.body() for each in files]
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_anywhere_in_the_file_is_refused(data):
-    world = World()
-    body = bytearray(data.draw(st.sampled_from([world.head().body(), world.record().body()])))
+    world, bodies = whole()
+    body = bytearray(data.draw(st.sampled_from(bodies)))
     bit = data.draw(st.integers(0, 8 * len(body) - 1))
     body[bit // 8] ^= 1 << bit % 8
     with pytest.raises(BallotboardError):

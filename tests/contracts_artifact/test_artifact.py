@@ -14,24 +14,27 @@ from scripts import gas
 ROOT = Path(contracts.__file__).parent.parent
 
 
-def test_the_artifact_is_byte_for_byte_what_the_sources_compile_to(monkeypatch):
+@pytest.mark.parametrize("name", contracts.NAMES)
+def test_the_artifact_is_byte_for_byte_what_the_sources_compile_to(monkeypatch, name):
     if "SOLCX_BINARY_PATH" not in os.environ:
         if not (ROOT / ".solcx").is_dir():
             pytest.skip("no compiler: `make setup` puts it into .solcx")
         monkeypatch.setenv("SOLCX_BINARY_PATH", str(ROOT / ".solcx"))
-    compiled = contracts.compile()
-    assert compiled == contracts.artifact()
-    assert contracts.to_json(compiled) == (ROOT / "contracts" / contracts.ARTIFACT).read_text()
+    compiled = contracts.compile(name)
+    assert compiled == contracts.artifact(name)
+    assert contracts.to_json(compiled) == (ROOT / "contracts" / f"{name}.json").read_text()
 
 
-def test_the_code_hash_is_that_of_the_run_time_code():
-    artifact = contracts.artifact()
+@pytest.mark.parametrize("name", contracts.NAMES)
+def test_the_code_hash_is_that_of_the_run_time_code(name):
+    artifact = contracts.artifact(name)
     assert artifact.code_hash == keccak(artifact.runtime_code)
 
 
-def test_the_run_time_code_is_a_constant_of_the_creation_code():
-    """No immutables and no link references: what is created is there as it will be."""
-    artifact = contracts.artifact()
+@pytest.mark.parametrize("name", contracts.NAMES)
+def test_the_run_time_code_is_a_constant_of_the_creation_code(name):
+    """No immutables and no link references: what is created, or set by a genesis, is there as it will be."""
+    artifact = contracts.artifact(name)
     assert artifact.creation_code.count(artifact.runtime_code) == 1
 
 
@@ -44,9 +47,10 @@ def test_the_code_is_within_the_limits_and_docs_contracts_md_says_by_how_much():
     assert promised <= room < promised + 100
 
 
-def test_no_function_is_payable():
-    """The board holds no ether."""
-    assert not [entry for entry in contracts.artifact().abi if entry.get("stateMutability") == "payable"]
+@pytest.mark.parametrize("name", contracts.NAMES)
+def test_no_function_is_payable(name):
+    """Neither contract holds ether."""
+    assert not [entry for entry in contracts.artifact(name).abi if entry.get("stateMutability") == "payable"]
 
 
 def test_docs_contracts_md_tells_the_storage_layout():
@@ -68,9 +72,10 @@ def test_docs_contracts_md_has_the_present_gas_table_and_batches_keep_their_boun
     assert len(bounded) == 4 and all(int(b.replace(",", "")) <= 2_200 for b in bounded), bounded
 
 
-def test_the_interface_is_the_abi():
-    """Everything the board offers is declared, and so documented, in IBulletinBoard.sol."""
-    text = (ROOT / "contracts" / "IBulletinBoard.sol").read_text()
+@pytest.mark.parametrize("name", contracts.NAMES)
+def test_the_interface_is_the_abi(name):
+    """Everything a contract offers is declared, and so documented, in its interface."""
+    text = (ROOT / "contracts" / f"I{name}.sol").read_text()
     declared = set(re.findall(r"^\s+(?:function|event|error) (\w+)\(", text, re.M))
-    abi = json.loads((ROOT / "contracts" / contracts.ARTIFACT).read_text())["abi"]
+    abi = json.loads((ROOT / "contracts" / f"{name}.json").read_text())["abi"]
     assert {entry["name"] for entry in abi if "name" in entry} == declared

@@ -211,7 +211,7 @@ def program(path: Path, script: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("says", "error"), [("Version: 1.13.15-stable", "geth 1.13 is too old"), ("bottles of beer: 99", "is no geth")]
+    ("says", "error"), [("Version: 1.13.15-stable", "geth 1.13.15 is too old"), ("bottles of beer: 99", "is no geth")]
 )
 def test_an_execution_client_that_is_too_old_is_refused_before_anything_is_written(tmp_path, monkeypatch, says, error):
     [made] = make(tmp_path, 1)

@@ -16,6 +16,12 @@
 // equal the response is stored. Hence every moment at which validator, geth or both may die is one of the cases that CometBFT's
 // handshake knows: it replays the blocks from geth's head (what Info answers) up to its store. main_test.go of the module dies at each of them.
 //
+// # Changes of the validator set
+//
+// They are made by the Validators contract (contracts/IValidators.sol). FinalizeBlock(h) gives CometBFT those that EVM block h-1 made: it is
+// the head, committed everywhere, so what it says is a function of the chain, the same at every replay and for every execution client.
+// Reading block h itself would mean asking for a state that is no head yet. CometBFT lets them take force at h+2, which is block h-1 plus 3.
+//
 // Moving the head in FinalizeBlock would break this: after a crash between the two, Info would report a height whose response CometBFT
 // does not have.
 package app
@@ -27,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -54,6 +61,10 @@ const (
 	retryLog   = 50
 	// startLimit is how long geth may take to answer when the validator starts.
 	startLimit = time.Minute
+	// force is how many blocks after the one that changes the validators CometBFT's set has changed.
+	force = 3
+	// meetAgain is after how many blocks connections to the validators are looked at: a minute.
+	meetAgain = 60
 )
 
 // Exit statuses of a validator that stops by itself. The supervisor restarts it after the first and asks a person after the second.
@@ -64,6 +75,9 @@ const (
 
 // Step is called with the name of each point of the commit protocol; the crash test sets it and dies there.
 var Step = func(point string, height int64) {}
+
+// Lie is nil; the test build sets it, to propose what is wrong instead of what is right.
+var Lie func(height int64, txs [][]byte) [][]byte
 
 // Blocks is what the application reads of CometBFT's block store.
 type Blocks interface {
@@ -77,6 +91,8 @@ type Chain struct {
 	// Self is the own CometBFT address, and State CometBFT's latest: asking for it waits while a block is being applied.
 	Self  []byte
 	State func() state.State
+	// Meet keeps connections to these validators, and ends those to nodes that are not `allowed`.
+	Meet func(operators []engine.Operator, allowed func(id string) bool) error
 }
 
 // App implements CometBFT's ABCI. CometBFT calls the consensus methods one after the other; Info and Query come from other goroutines.
@@ -84,7 +100,6 @@ type App struct {
 	abci.BaseApplication
 	log     *slog.Logger
 	engine  *engine.Client
-	peers   map[string]bool // node ids that may connect; never changed
 	metrics *Metrics
 	exit    func(status int)
 
@@ -92,15 +107,18 @@ type App struct {
 	decided *engine.Payload // between FinalizeBlock and Commit
 	valid   common.Hash     // the last block that ProcessProposal found valid
 
-	mtx   sync.Mutex    // guards what follows
-	head  *types.Header // EVM header of the last committed block; nil until Info
-	ahead struct {      // the payload that was started after Commit
+	meet int64 // height at which a change takes force, and those who left are turned away; 0: none
+
+	mtx   sync.Mutex      // guards what follows
+	peers map[string]bool // node ids that may connect
+	head  *types.Header   // EVM header of the last committed block; nil until Info
+	ahead struct {        // the payload that was started after Commit
 		height int64
 		id     api.PayloadID
 	}
 }
 
-// New makes an application over a geth; `peers` are the node ids of the other validators.
+// New makes an application over a geth; `peers` are the node ids that may connect until Meet has asked the chain.
 func New(log *slog.Logger, e *engine.Client, peers []string, m *Metrics) *App {
 	a := &App{log: log, engine: e, peers: map[string]bool{}, metrics: m, exit: os.Exit}
 	for _, id := range peers {
@@ -152,7 +170,7 @@ func (a *App) InitChain(_ context.Context, req *abci.RequestInitChain) (*abci.Re
 
 // Query answers CometBFT's question whether a peer may connect; it has no other use. The peer has proved its node id by then.
 func (a *App) Query(_ context.Context, req *abci.RequestQuery) (*abci.ResponseQuery, error) {
-	if id, ok := strings.CutPrefix(req.Path, "/p2p/filter/id/"); ok && !a.peers[id] {
+	if id, ok := strings.CutPrefix(req.Path, "/p2p/filter/id/"); ok && !a.allowed(id) {
 		a.metrics.peersRefused.Inc()
 		a.log.Warn("peer refused", "id", id)
 		return &abci.ResponseQuery{Code: 1, Log: "not a validator of this network"}, nil
@@ -192,7 +210,11 @@ func (a *App) PrepareProposal(ctx context.Context, req *abci.RequestPreparePropo
 		a.log.Error("turn skipped", "height", req.Height, "err", err)
 		return &abci.ResponsePrepareProposal{}, nil
 	}
-	return &abci.ResponsePrepareProposal{Txs: [][]byte{tx}}, nil
+	txs := [][]byte{tx}
+	if Lie != nil {
+		txs = Lie(req.Height, txs)
+	}
+	return &abci.ResponsePrepareProposal{Txs: txs}, nil
 }
 
 // ProcessProposal votes for a block that is one strictly parsed payload, keeps the rules, and is valid for geth. A geth that does not
@@ -246,9 +268,27 @@ func (a *App) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock)
 	for _, m := range req.Misbehavior { // recorded in CometBFT's block for good; nothing follows by itself
 		a.log.Error("validator signed two blocks of one height", "validator", fmt.Sprintf("%X", m.Validator.Address), "at", m.Height)
 	}
+	updates := a.updates(ctx, req.Height)
 	a.decided = p
 	Step("finalize: after newPayload", req.Height)
-	return &abci.ResponseFinalizeBlock{TxResults: []*abci.ExecTxResult{{}}, AppHash: p.Block.Hash().Bytes()}, nil
+	return &abci.ResponseFinalizeBlock{TxResults: []*abci.ExecTxResult{{}}, AppHash: p.Block.Hash().Bytes(), ValidatorUpdates: updates}, nil
+}
+
+// updates are the changes of the validator set that the head, block height-1, made.
+func (a *App) updates(ctx context.Context, height int64) (updates []abci.ValidatorUpdate) {
+	var changes []engine.Change
+	err := a.retry(ctx, "changes of the validators", 0, func(ctx context.Context) (err error) {
+		changes, err = a.engine.Changes(ctx, a.getHead())
+		return
+	})
+	if err != nil {
+		a.diverged("the head's changes of the validators cannot be read", height, err)
+	}
+	for _, c := range changes { // at most one: CometBFT panics at a key that is named twice, or removed and unknown
+		a.log.Info("validator set changes", "validator", fmt.Sprintf("%X", c.Key), "power", c.Power, "from", height+force-1)
+		updates = append(updates, abci.Ed25519ValidatorUpdate(c.Key[:], c.Power))
+	}
+	return
 }
 
 // Commit moves geth's head to the decided block and sees that it moved. RetainHeight stays 0: CometBFT keeps all blocks, since they are the
@@ -282,8 +322,48 @@ func (a *App) Commit(ctx context.Context, _ *abci.RequestCommit) (*abci.Response
 	a.log.Info("committed", "height", height, "hash", p.Block.Hash(), "transactions", len(p.Block.Transactions()), "gas", p.Block.GasUsed(), "bytes", p.Block.Size())
 	if a.chain != nil {
 		go a.startAhead(p.Block.Header())
+		if types.BloomLookup(p.Block.Bloom(), engine.Validators) {
+			a.meet = height + force
+			go a.Meet(false)
+		} else if height == a.meet {
+			go a.Meet(true)
+		} else if height%meetAgain == 0 {
+			go a.Meet(false)
+		}
 	}
 	return &abci.ResponseCommit{}, nil
+}
+
+// Meet reads from the contract who the validators are, lets them in, and keeps connections to them. Those who are not among them any more are
+// turned away if `part`: a validator that leaves takes part until the change is in force. Nothing of it can stop consensus.
+func (a *App) Meet(part bool) {
+	var operators []engine.Operator
+	err := a.retry(context.Background(), "peers", startLimit, func(ctx context.Context) (err error) {
+		operators, err = a.engine.Operators(ctx)
+		return
+	})
+	if err == nil {
+		a.mtx.Lock()
+		peers := map[string]bool{}
+		if !part {
+			maps.Copy(peers, a.peers)
+		}
+		for _, o := range operators {
+			peers[o.NodeID] = true
+		}
+		a.peers = peers
+		a.mtx.Unlock()
+		err = a.chain.Meet(operators, a.allowed)
+	}
+	if err != nil {
+		a.log.Error("the validators' addresses cannot be read, or used", "err", err)
+	}
+}
+
+func (a *App) allowed(id string) bool {
+	a.mtx.Lock()
+	defer a.mtx.Unlock()
+	return a.peers[id]
 }
 
 // startAhead begins building on a new head if the next turn is ours, so that transactions have the whole pause between blocks to get in.

@@ -12,7 +12,9 @@ import (
 	"log/slog"
 	"math/big"
 	"os"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/state"
 	comet "github.com/cometbft/cometbft/types"
+	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -40,6 +43,10 @@ type world struct {
 	self   []byte
 	sender *ecdsa.PrivateKey
 	exits  []int
+
+	updates []abci.ValidatorUpdate // of the last block that was decided
+	mtx     sync.Mutex
+	met     []engine.Operator // of the last Meet
 }
 
 func (w *world) LoadBlock(height int64) *comet.Block { return w.blocks[height] }
@@ -68,7 +75,15 @@ func (w *world) restart() {
 	}
 	w.app = New(slog.New(slog.NewTextHandler(io.Discard, nil)), client, []string{"friend"}, metrics)
 	w.app.exit = func(status int) { w.exits = append(w.exits, status); panic("exit") }
-	w.app.Attach(&Chain{Blocks: w, Self: w.self, State: func() state.State { return state.State{} }})
+	w.app.Attach(&Chain{
+		Blocks: w, Self: w.self, State: func() state.State { return state.State{} },
+		Meet: func(operators []engine.Operator, _ func(string) bool) error {
+			w.mtx.Lock()
+			defer w.mtx.Unlock()
+			w.met = operators
+			return nil
+		},
+	})
 	if _, err := w.app.Info(context.Background(), nil); err != nil {
 		w.t.Fatal(err)
 	}
@@ -108,6 +123,7 @@ func (w *world) decide(txs [][]byte) common.Hash {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.updates = r.ValidatorUpdates
 	if _, err := w.app.Commit(context.Background(), nil); err != nil {
 		w.t.Fatal(err)
 	}
@@ -115,10 +131,12 @@ func (w *world) decide(txs [][]byte) common.Hash {
 }
 
 // send puts a transaction into geth's pool and waits until it is there.
-func (w *world) send(nonce uint64) {
+func (w *world) send(nonce uint64) { w.t.Helper(); w.call(nonce, common.Address{1}, nil, 21000) }
+
+func (w *world) call(nonce uint64, to common.Address, data []byte, gas uint64) {
 	w.t.Helper()
 	tx := types.MustSignNewTx(w.sender, types.LatestSignerForChainID(big.NewInt(gethtest.ChainID)), &types.DynamicFeeTx{
-		ChainID: big.NewInt(gethtest.ChainID), Nonce: nonce, To: &common.Address{1}, Gas: 21000, GasTipCap: common.Big1, GasFeeCap: big.NewInt(1e9),
+		ChainID: big.NewInt(gethtest.ChainID), Nonce: nonce, To: &to, Data: data, Gas: gas, GasTipCap: common.Big1, GasFeeCap: big.NewInt(1e9),
 	})
 	raw, _ := tx.MarshalBinary()
 	var hash common.Hash
@@ -301,6 +319,95 @@ func TestADecidedBlockThatIsInvalidHereEndsTheProcess(t *testing.T) {
 		}
 	}()
 	w.decide([][]byte{raw})
+}
+
+// vote is the input of a vote on the validators: contracts/IValidators.sol.
+func vote(t *testing.T, key byte, power uint64, account common.Address, operator string) []byte {
+	t.Helper()
+	kind := func(name string) abi.Argument { k, _ := abi.NewType(name, "", nil); return abi.Argument{Type: k} }
+	data, err := abi.Arguments{kind("bytes32"), kind("uint64"), kind("address"), kind("bytes")}.Pack([32]byte{key}, power, account, []byte(operator))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(crypto.Keccak256([]byte("vote(bytes32,uint64,address,bytes)"))[:4], data...)
+}
+
+func (w *world) finalize(txs [][]byte) []abci.ValidatorUpdate {
+	w.t.Helper()
+	r, err := w.app.FinalizeBlock(context.Background(), &abci.RequestFinalizeBlock{Height: w.height(), Txs: txs})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r.ValidatorUpdates
+}
+
+func TestAChangeOfTheValidatorsIsToldOneBlockAfterItWasMadeAndAgainAtEveryReplay(t *testing.T) {
+	w := newWorld(t)
+	for w.height() <= 3 { // no change is made in the first blocks
+		if w.decide(w.propose()); len(w.updates) != 0 {
+			t.Fatal(w.updates)
+		}
+	}
+	w.call(0, engine.Validators, vote(t, 7, 1, common.Address{7}, `{"node_id": "newcomer"}`), 1_000_000)
+	made := w.propose()
+	if w.decide(made); len(w.updates) != 0 {
+		t.Fatalf("told with the block that makes it: %v", w.updates)
+	}
+	want := []abci.ValidatorUpdate{abci.Ed25519ValidatorUpdate(append([]byte{7}, make([]byte, 31)...), 1)}
+	next := w.propose()
+	tell := func(when string) {
+		t.Helper()
+		if got := w.finalize(next); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%s: %v", when, got)
+		}
+	}
+	tell("at once")
+	w.restart()
+	tell("after the validator was restarted")
+	w.geth.Kill()
+	w.geth.Start(t)
+	tell("after geth was")
+	w.geth.Kill()
+	w.geth.Wipe(t)
+	w.geth.Start(t)
+	tell("after geth's data were lost")
+	w.decide(next)
+	if !reflect.DeepEqual(w.updates, want) {
+		t.Fatal(w.updates)
+	}
+	if w.decide(w.propose()); len(w.updates) != 0 {
+		t.Fatalf("told twice: %v", w.updates)
+	}
+}
+
+func TestValidatorsThatJoinAreLetInAndThoseThatLeftAreNotOnceItIsInForce(t *testing.T) {
+	w := newWorld(t)
+	lets := func(id string) bool {
+		r, _ := w.app.Query(context.Background(), &abci.RequestQuery{Path: "/p2p/filter/id/" + id})
+		return r.Code == 0
+	}
+	for w.height() <= 3 {
+		w.decide(w.propose())
+	}
+	w.call(0, engine.Validators, vote(t, 7, 1, common.Address{7}, `{"node_id": "newcomer", "host": "h", "consensus_port": 5}`), 1_000_000)
+	before := w.height()
+	w.decide(w.propose())
+	gethtest.Until(t, "the newcomer to be let in", func() bool { return lets("newcomer") })
+	if !lets("friend") {
+		t.Error("who leaves is turned away before the change is in force")
+	}
+	for w.height() <= before+force {
+		w.decide(w.propose())
+	}
+	gethtest.Until(t, "who left to be turned away", func() bool { return !lets("friend") })
+	if !lets("newcomer") {
+		t.Error("the newcomer is turned away")
+	}
+	w.mtx.Lock()
+	defer w.mtx.Unlock()
+	if len(w.met) == 0 || w.met[0].Peer() != "newcomer@h:5" {
+		t.Errorf("%v", w.met)
+	}
 }
 
 func TestOnlyListedPeersMayConnect(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/params"
 	"github.com/ethereum/go-ethereum/rpc"
 )
@@ -158,7 +160,29 @@ func SystemContracts() map[common.Address][]byte {
 	}
 }
 
-// Genesis is what `geth init` reads: all forks up to Osaka, base fee 0.
+// validators is the genesis account of the Validators contract with one member: Solidity's layout, as in chain/network/genesis.py.
+func validators(member common.Address) map[string]any {
+	_, here, _, _ := runtime.Caller(0)
+	raw, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../../../contracts/Validators.json"))
+	var artifact struct {
+		Code string `json:"runtime_code"`
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &artifact)
+	}
+	if err != nil {
+		panic(err)
+	}
+	list := crypto.Keccak256Hash(common.Hash{}.Bytes()).Big()
+	slot := func(n int64) string { return common.BigToHash(new(big.Int).Add(list, big.NewInt(n))).Hex() }
+	account := common.BytesToHash(member.Bytes())
+	account[11] = 3 // power, below which another may join
+	return map[string]any{"balance": "0x0", "nonce": "0x1", "code": "0x" + artifact.Code, "storage": map[string]string{
+		common.Hash{}.Hex(): common.BigToHash(common.Big1).Hex(), slot(0): common.Hash{1}.Hex(), slot(1): account.Hex(),
+	}}
+}
+
+// Genesis is what `geth init` reads: all forks up to Osaka, base fee 0. The first that is funded votes on the validators.
 func Genesis(funded ...common.Address) map[string]any {
 	blobs := map[string]any{"target": 3, "max": 6, "baseFeeUpdateFraction": 3338477}
 	config := map[string]any{"chainId": ChainID, "terminalTotalDifficulty": 0, "blobSchedule": map[string]any{"cancun": blobs, "prague": blobs, "osaka": blobs}}
@@ -171,6 +195,9 @@ func Genesis(funded ...common.Address) map[string]any {
 	alloc := map[string]any{}
 	for address, code := range SystemContracts() {
 		alloc[address.Hex()] = map[string]any{"balance": "0x0", "nonce": "0x1", "code": "0x" + hex.EncodeToString(code)}
+	}
+	if len(funded) > 0 {
+		alloc["0x0000000000000000000000000000000000001000"] = validators(funded[0])
 	}
 	for _, address := range funded {
 		alloc[address.Hex()] = map[string]any{"balance": "0x3635c9adc5dea00000"}
