@@ -2,35 +2,45 @@
 
     create_app(store, connection, indexer)      the application; without an indexer it serves what the database holds
 
-No page has a script, an inline style or a cookie, and the policy in its headers allows none, so that text from a manifest can be nothing but text.
+No page has an inline script or style or a cookie, and the policy in its headers allows none, so that text from a manifest can be nothing but text. What
+scripts there are (static/) check receipts in the browser and refresh the big screen; everything can be read without them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as PathParam
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from nacl.signing import SigningKey
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bulletin import views, words
+from bulletin import views
+from bulletin.checkpoint import NoSuchTile, checkpoint, entries, origin, tile, verifier_key
+from bulletin.feed import MAX_LISTENERS, Feed
 from bulletin.indexer import Indexer
-from bulletin.store import Reading, Store, StoreError
+from bulletin.store import Cursor, Reading, Store, StoreError
 from bulletin.views import Poll, Value
+from bulletin.words import ENGLISH, LANGUAGES, Words, iso, negotiate
 from chain.console import Connection
+from chain.network.status import consensus
 from chain.rpc import checksummed
 from protocol.credential import SYMBOLS, WrongCode, read_code
 from protocol.election import LogRecord
@@ -66,34 +76,65 @@ FOUND = 20
 """Ballots listed that begin with the same digits, or come from one card."""
 
 HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'{boards}; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",  # a page's address names a ballot
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 
+RECORDS = 50
+"""Records on a page."""
+
+BLOCKS = 20
+"""Blocks with records on the page of the network."""
+
+CONSENSUS_POLL = 5
+"""Seconds for which a validator's answer is good: pages must not become load for it."""
+
+STATIC = Path(__file__).parent / "static"
+
+ASSETS = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(STATIC.iterdir())}
+"""SHA-256 of every file that a page loads."""
+
+PUBLIC = (API, "/checkpoint", "/tile")
+"""What the pages of other boards may read: what the record says, the same for everyone."""
+
 FOREVER = "public, max-age=31536000, immutable"
 """For what is named by its own hash. Everything else may change with the next record, and is asked for again each time."""
 
 Hash = Annotated[str, PathParam(pattern="^[0-9a-f]{64}$", description="SHA-256 in lower-case hex.")]
+TilePath = Annotated[
+    str,
+    PathParam(
+        pattern=r"^(x[0-9]{3}/){0,6}[0-9]{3}(\.p/[1-9][0-9]{0,2})?$", description="As C2SP tlog-tiles writes a number."
+    ),
+]
 Start = Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION, description="First position.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most rows of the answer.")]
 KindOption = Annotated[int | None, Query(ge=0, le=max(Kind), description="Records of this kind only.")]
 
 
-def create_app(store: Store, connection: Connection, indexer: Indexer | None = None) -> FastAPI:
-    """The application over this database. `connection` says where an observer's verifier finds the chain."""
-    board = _Board(store, connection, indexer)
+def create_app(
+    store: Store, connection: Connection, indexer: Indexer | None = None, key: SigningKey | None = None
+) -> FastAPI:
+    """The application over this database. `connection` says where an observer's verifier finds the chain, `key` signs checkpoints (else one
+    that is drawn now)."""
+    board = _Board(store, connection, indexer, key or SigningKey.generate())
     app = FastAPI(
         title="Ballotboard bulletin board", version="1", docs_url=None, redoc_url=None, openapi_url=f"{API}/openapi.json",
         description="The public record of one election, as read from its chain. Nothing here has to be believed: `GET /api/v1/verify` says how to check it.",
     )  # fmt: skip
-    app.add_middleware(_Headers)
+    app.add_middleware(_Headers, boards=connection.boards)
     app.include_router(_api(board), prefix=API, tags=["record"])
+    app.include_router(_tiles(board), tags=["transparency log"])
     app.include_router(_operation(board), tags=["operation"])
-    app.include_router(_pages(board), include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    pages = _pages(board)
+    for language in LANGUAGES:
+        app.include_router(pages, prefix=f"/{language}", include_in_schema=False)
+    app.include_router(_negotiated(pages), include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC))
     _errors(app, board)
     return app
 
@@ -118,19 +159,11 @@ class NotYet(BallotboardError):
 class _Board:
     """The database and what is remembered between requests."""
 
-    def __init__(self, store: Store, connection: Connection, indexer: Indexer | None) -> None:
-        self.store, self.connection, self.indexer = store, connection, indexer
+    def __init__(self, store: Store, connection: Connection, indexer: Indexer | None, key: SigningKey) -> None:
+        self.store, self.connection, self.indexer, self.key = store, connection, indexer, key
+        self.feed = Feed(store)
         self._remembered: dict[str, tuple[Any, Any]] = {}
-        templates = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        templates.globals |= {"say": words.say, "language": words.LANGUAGE, "delay": words.delay, "share": words.share}
-        templates.filters |= {"when": words.when, "iso": words.iso, "number": words.number}
-        self._templates = templates
+        self._templates = {language: _templates(words) for language, words in LANGUAGES.items()}
 
     @contextmanager
     def moment(self) -> Iterator[_Moment]:
@@ -139,7 +172,7 @@ class _Board:
             size, files = tx.head().size, len(tx.attachment_names())
             poll = self.remember("poll", (bool(size), files), lambda: views.read_poll(tx))
             if poll is None:
-                raise NotYet(words.say("empty.text"))
+                raise NotYet
             yield _Moment(tx, poll, self.remember("acts", size, tx.acts), files)
 
     def remember(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
@@ -164,10 +197,44 @@ class _Board:
     def turnout(self, now: _Moment) -> Value:
         return self.per_head(now, "turnout", lambda: views.turnout(now.tx, now.poll))
 
-    def ballot(self, now: _Moment, digest: str) -> Value | None:
-        return views.ballot(
-            now.tx, now.poll, bytes.fromhex(digest), self.per_head(now, "papers", lambda: views.papers(now.acts))
-        )
+    def ballot(self, now: _Moment, digest: str, words: Words = ENGLISH) -> Value | None:
+        return views.ballot(now.tx, now.poll, bytes.fromhex(digest), self.papers(now), words)
+
+    def papers(self, now: _Moment) -> dict[int, tuple[int, int]]:
+        return self.per_head(now, "papers", lambda: views.papers(now.acts))
+
+    def timeline(self, now: _Moment) -> Value:
+        return self.per_head(now, "timeline", lambda: views.timeline(now.tx))
+
+    def attempts(self, now: _Moment) -> Value:
+        return self.per_head(now, "attempts", lambda: views.attempts(now.tx, len(self.papers(now))))
+
+    def region(self, now: _Moment, unit: int) -> Value | None:
+        return self.per_head(now, f"region {unit}", lambda: views.region(now.poll, now.acts, self.turnout(now), unit))
+
+    def network(self, now: _Moment) -> Value:
+        """The validators of the manifest, the latest blocks with records, and who signed lately if there is a validator to ask."""
+        consensus = None
+        if now.poll.manifest.validators and self.connection.comet:
+            consensus = self.remember("consensus", int(time.monotonic() / CONSENSUS_POLL), self._ask_validator)
+        signed = {member["key"]: member for member in consensus["members"]} if consensus else {}
+        return {
+            "engine": now.poll.manifest.engine, "asked": bool(self.connection.comet), "consensus": consensus,
+            "validators": [
+                {"key": v.key.hex(), "power": v.power, "signed": signed[v.key.hex()]["signed"] if v.key.hex() in signed else None}
+                for v in now.poll.manifest.validators
+            ],
+            "blocks": [
+                {"number": place.block, "hash": place.block_hash.hex(), "size": place.size, "root": place.root.hex()}
+                for place in now.tx.latest(BLOCKS)
+            ],
+        }  # fmt: skip
+
+    def _ask_validator(self) -> Value | None:
+        try:
+            return consensus(self.connection.comet).value()
+        except BallotboardError:
+            return None
 
     def verify(self, now: _Moment) -> Value:
         """The commands by which anyone checks everything, with this election's values."""
@@ -178,7 +245,9 @@ class _Board:
             "before_the_result": f"ballotboard verify config {where} --election {election_id}",
             "receipt": f"ballotboard verify receipt FILE {where}",
             "receipt_offline": "ballotboard verify receipt FILE",
-            "rpc": self.connection.rpc, "contract": now.poll.contract.hex(), "election": election_id,
+            "rpc": self.connection.rpc, "contract": now.poll.contract.hex(), "election": election_id, "assets": ASSETS,
+            "boards": self.connection.boards,
+            "checkpoint_key": verifier_key(origin(now.poll.manifest.election_id), self.key),
         }  # fmt: skip
 
     @property
@@ -191,21 +260,54 @@ class _Board:
             return ""
         return self.indexer.trouble or ("" if self.indexer.synced else "the log is still being read")
 
-    def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """A page with the banner that the state of the board calls for. Opens its own moment for the frame if none is given."""
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """A page in the language of the request, with the banner that the state of the board calls for. Opens its own moment for the frame
+        if none is given. `here` is the address of the page in other languages, if not that of the request."""
         if "now" not in values:
             try:
                 with self.moment() as now:
-                    return self.page(template, status, now=now, **values)
+                    return self.page(request, template, status, now=now, **values)
             except (NotYet, StoreError):
                 values["now"] = None
         now = values.pop("now")
+        words, here = _language(request)
+        here = values.pop("here", here)
         frame: Value = {
             "election": views.election_value(now.tx, now.poll, now.acts) if now else None, "trouble": self.indexer.trouble if self.indexer else "",
             "reading": bool(self.indexer and not self.indexer.synced and not self.indexer.trouble), "practice": bool(now and now.poll.manifest.practice),
+            "here": here, "page": here.partition("?")[0].split("/")[1],
         }  # fmt: skip
-        text = self._templates.get_template(template).render(frame=frame, poll=now.poll if now else None, **values)
-        return Response(text, status, media_type="text/html; charset=utf-8")
+        found = self._templates[words.language].get_template(template)
+        text = found.render(frame=frame, poll=now.poll if now else None, **values)
+        return Response(
+            text, status, headers={"content-language": words.language}, media_type="text/html; charset=utf-8"
+        )
+
+
+def _templates(words: Words) -> Environment:
+    """The pages in one language. `link` makes an address of this board from a path: the same page of the same language."""
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals |= {
+        "say": words.say, "delay": words.delay, "span": words.span, "share": words.share, "language": words.language, "languages": LANGUAGES,
+        "link": lambda path: f"/{words.language}{path}",
+    }  # fmt: skip
+    found.filters |= {"when": words.when, "iso": iso, "number": words.number}
+    return found
+
+
+def _language(request: Request) -> tuple[Words, str]:
+    """The language that the address names, else the browser's, and the rest of the address."""
+    first, _, rest = request.url.path.removeprefix("/").partition("/")
+    query = f"?{request.url.query}" if request.url.query else ""
+    if first in LANGUAGES:
+        return LANGUAGES[first], f"/{rest}{query}"
+    return LANGUAGES[negotiate(request.headers.get("accept-language", ""))], request.url.path + query
 
 
 # ---------------------------------------------------------------- the API
@@ -292,6 +394,49 @@ def _api(board: _Board) -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(data, headers=headers, media_type="application/octet-stream")
 
+    @api.get("/timeline")
+    def timeline() -> Value:
+        """Ballots recorded over time: their counts in steps of `step` seconds from `start`."""
+        with board.moment() as now:
+            return board.timeline(now)
+
+    @api.get("/attempts")
+    def attempts() -> Value:
+        """What was tried, in numbers: ballots that are not valid, copies, cards by their number of valid ballots, cards checked in on paper."""
+        with board.moment() as now:
+            return board.attempts(now)
+
+    @api.get("/regions/{unit}", responses={404: {"description": "no such unit"}})
+    def region(unit: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Value:
+        """A unit and the units right under it: turnout online, stations, and the paper votes of the stations that were revealed."""
+        with board.moment() as now:
+            return _found(board.region(now, unit), "the list of units has no such number")
+
+    @api.get("/network")
+    def network() -> Value:
+        """The validators, who of them signed the latest blocks, and the blocks with the latest records."""
+        with board.moment() as now:
+            return board.network(now)
+
+    @api.get("/heads/{size}", responses={404: {"description": "the log is not that long yet"}}, response_model=None)
+    def head_at(size: Annotated[int, PathParam(ge=1, le=MAX_POSITION)]) -> Response:
+        """The root that the log had with its first `size` records: for comparing boards. It never changes."""
+        with board.store.read() as tx:
+            if size > tx.head().size:
+                raise HTTPException(404, "the log is not that long yet")
+            return JSONResponse({"size": size, "root": tx.root(size).hex()}, headers={"cache-control": FOREVER})
+
+    @api.get("/events", responses={503: {"description": "too many listen"}}, response_model=None)
+    async def events(request: Request) -> Response:
+        """Server-sent events: `head`, `ballots` and `stations` when there is something new; the id is the size of the log."""
+        if board.feed.listeners >= MAX_LISTENERS:
+            raise HTTPException(503, "too many listen to this board: ask again later", {"retry-after": "5"})
+        last = request.headers.get("last-event-id", "")
+        stream = board.feed.events(
+            int(last) if last.isascii() and last.isdecimal() and len(last) <= MAX_DIGITS else None
+        )
+        return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
     @api.get("/verify")
     def verify() -> Value:
         """The commands to run, so that this board need not be believed."""
@@ -299,6 +444,38 @@ def _api(board: _Board) -> APIRouter:
             return board.verify(now)
 
     return api
+
+
+def _tiles(board: _Board) -> APIRouter:
+    """C2SP tlog-tiles."""
+    router = APIRouter()
+    not_there: dict[int | str, Value] = {404: {"description": "no such tile, or the log is not that long yet"}}
+
+    @router.get("/checkpoint", response_model=None)
+    def signed_head() -> Response:
+        """The head of the log as this board shows it, signed (C2SP tlog-checkpoint)."""
+        with board.moment() as now:
+            note = checkpoint(origin(now.poll.manifest.election_id), now.tx.head(), board.key)
+        return Response(note, media_type="text/plain; charset=utf-8")
+
+    def answer(read: Callable[[Reading], bytes]) -> Response:
+        with board.store.read() as tx:
+            try:
+                return Response(read(tx), headers={"cache-control": FOREVER}, media_type="application/octet-stream")
+            except NoSuchTile as error:
+                raise HTTPException(404, str(error)) from error
+
+    @router.get("/tile/entries/{path:path}", responses=not_there, response_model=None)
+    def entry_bundle(path: TilePath) -> Response:
+        """Log entries, 40 bytes each behind a u16 length."""
+        return answer(lambda tx: entries(tx, path))
+
+    @router.get("/tile/{level}/{path:path}", responses=not_there, response_model=None)
+    def hash_tile(level: Annotated[int, PathParam(ge=0, le=7)], path: TilePath) -> Response:
+        """Hashes of the tree, 256 in a full tile."""
+        return answer(lambda tx: tile(tx, level, path))
+
+    return router
 
 
 def _found(value: Any, otherwise: str) -> Any:
@@ -363,20 +540,91 @@ def _pages(board: _Board) -> APIRouter:
     pages = APIRouter()
 
     @pages.get("/")
-    def overview(before: Annotated[int | None, Query(ge=0, le=MAX_POSITION)] = None) -> Response:
+    def overview(request: Request, before: Annotated[int | None, Query(ge=0, le=MAX_POSITION)] = None) -> Response:
         with board.moment() as now:
             return board.page(
-                "overview.html", now=now, result=board.result(now), turnout=board.turnout(now), stations=board.stations(now),
+                request, "overview.html", now=now, result=board.result(now), turnout=board.turnout(now), stations=board.stations(now), timeline=board.timeline(now),
                 ballots=views.ballot_lines(now.tx, before, BALLOTS), before=before, counted=views.counted_set(now.tx, 0, 1), verify=board.verify(now), limit=PAGE,
             )  # fmt: skip
 
     @pages.get("/ballots/{ballot_hash}")
-    def ballot(ballot_hash: str) -> Response:
-        return show(ballot_hash) or board.page("not-found.html", 404, reason="find.none")
+    def ballot(request: Request, ballot_hash: str) -> Response:
+        return show(request, ballot_hash) or board.page(request, "not-found.html", 404, reason="find.none")
+
+    @pages.get("/results")
+    def results(request: Request, unit: Annotated[int, Query(ge=0, le=MAX_POSITION)] = 0) -> Response:
+        with board.moment() as now:
+            region = board.region(now, unit) if now.poll.units else None
+            if region is None and unit:
+                raise HTTPException(404, "the list of units has no such number")
+            return board.page(
+                request, "results.html", now=now, result=board.result(now), stations=board.stations(now), region=region,
+                counted=views.counted_set(now.tx, 0, 1), turnout=board.turnout(now),
+            )  # fmt: skip
+
+    @pages.get("/stations")
+    def stations(
+        request: Request,
+        q: str = "",
+        state: str = "",
+        start: Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION)] = 0,
+    ) -> Response:
+        with board.moment() as now:
+            every = board.stations(now)
+            wanted = q.casefold().strip()
+            found = [
+                one for one in every
+                if state in ("", one["state"]) and (wanted in one["name"].casefold() or wanted in one["unit_name"].casefold())
+            ]  # fmt: skip
+            return board.page(
+                request, "stations.html", now=now, stations=found[start : start + PAGE], of=len(every), found=len(found), q=q[:100], state=state, start=start,
+                step=PAGE, result=board.result(now),
+            )  # fmt: skip
+
+    @pages.get("/records")
+    def records(request: Request, start: Start = 0, kind: str = "") -> Response:
+        number = next((int(one) for one in Kind if one.text == kind), None)
+        with board.moment() as now:
+            found = views.records(now.tx, now.poll, start, RECORDS, number)
+            return board.page(
+                request, "records.html", now=now, found=found, kind=kind, kinds=[one.text for one in Kind], start=start
+            )
+
+    @pages.get("/records/{position}")
+    def record(request: Request, position: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Response:
+        with board.moment() as now:
+            found = _found(views.record(now.tx, now.poll, position), "the log has no record at this position")
+            return board.page(request, "record.html", now=now, record=found)
+
+    @pages.get("/attempts")
+    def attempts(request: Request) -> Response:
+        with board.moment() as now:
+            return board.page(request, "attempts.html", now=now, attempts=board.attempts(now))
+
+    @pages.get("/network")
+    def network(request: Request) -> Response:
+        with board.moment() as now:
+            age = max(0, int(time.time()) - (now.tx.cursor() or Cursor(0, b"", 0)).time)
+            return board.page(request, "network.html", now=now, network=board.network(now), age=age)
+
+    @pages.get("/verify")
+    def verify(request: Request) -> Response:
+        with board.moment() as now:
+            return board.page(request, "verify.html", now=now, verify=board.verify(now))
+
+    @pages.get("/display")
+    def display(request: Request) -> Response:
+        with board.moment() as now:
+            return board.page(
+                request, "display.html", now=now, result=board.result(now), turnout=board.turnout(now), stations=board.stations(now)
+            )  # fmt: skip
 
     @pages.get("/find")
-    def find(q: str = "") -> Response:
-        return search(q)
+    def find(request: Request, q: str | None = None) -> Response:
+        if q is not None:
+            return search(request, q)
+        with board.moment() as now:
+            return board.page(request, "find.html", now=now, verify=board.verify(now))
 
     @pages.post("/find")
     async def check(request: Request) -> Response:
@@ -384,57 +632,70 @@ def _pages(board: _Board) -> APIRouter:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_RECEIPT:
-                return await run_in_threadpool(unreadable, words.say("find.too-long"))
+                words, _ = _language(request)
+                return await run_in_threadpool(unreadable, request, words.say("find.too-long"))
         fields = parse_qs(body.decode(errors="replace"))
         given = fields.get("receipt", [""])[0]
-        return await run_in_threadpool(compare if "{" in given else search, given)
+        return await run_in_threadpool(compare if "{" in given else search, request, given)
 
-    def unreadable(problem: str) -> Response:
-        return board.page("not-found.html", 400, reason="find.bad", problem=problem)
+    def unreadable(request: Request, problem: str) -> Response:
+        return board.page(request, "not-found.html", 400, reason="find.bad", problem=problem)
 
-    def show(digest: str, steps: list[tuple[str, bool | None]] | None = None) -> Response | None:
+    def show(request: Request, digest: str, steps: list[tuple[str, bool | None]] | None = None) -> Response | None:
         """The page of a ballot, with the steps of a receipt's check if one was given. None if there is no such ballot."""
         if len(digest) != 64 or not _is_hex(digest):
             return None
         with board.moment() as now:
-            found = board.ballot(now, digest)
-            return (
-                board.page("ballot.html", now=now, ballot=found, steps=steps, verify=board.verify(now))
-                if found
-                else None
-            )
+            found = board.ballot(now, digest, _language(request)[0])
+            if found is None:
+                return None
+            return board.page(request, "ballot.html", now=now, ballot=found, steps=steps, verify=board.verify(now))
 
-    def search(text: str) -> Response:
+    def search(request: Request, text: str) -> Response:
         """By all digits of a ballot code or the first of them, by position, or by the roll index of a card."""
         text = "".join(text.split()).replace(",", "").lower().removeprefix("0x")
         if not _is_hex(text) and _is_code(text):
-            return board.page("not-found.html", 400, reason="find.is-secret")
+            return board.page(request, "not-found.html", 400, reason="find.is-secret", here="/find")
         number = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
         prefix = MIN_PREFIX <= len(text) <= 64 and _is_hex(text)
         with board.moment() as now:
             if not (number or prefix):
-                return board.page("not-found.html", 400, now=now, reason="find.unknown")
+                return board.page(request, "not-found.html", 400, now=now, reason="find.unknown")
             numbered = views.by_number(now.tx, int(text), FOUND) if number else []
             begun = views.by_prefix(now.tx, text, FOUND) if prefix else []
             if len(begun) == 1 and not numbered:
-                return RedirectResponse(f"/ballots/{begun[0]['hash']}", 303)
+                return RedirectResponse(f"/{_language(request)[0].language}/ballots/{begun[0]['hash']}", 303)
             if numbered or begun:
-                return board.page("several.html", now=now, lines=numbered + begun)
-            return board.page("not-found.html", 404, now=now, reason="find.none" if prefix else "find.none.number")
+                return board.page(request, "several.html", now=now, lines=numbered + begun)
+            reason = "find.none" if prefix else "find.none.number"
+            return board.page(request, "not-found.html", 404, now=now, reason=reason)
 
-    def compare(text: str) -> Response:
+    def compare(request: Request, text: str) -> Response:
         """A pasted receipt against this log."""
         try:
             given = Receipt.parse(canonical_json(json.loads(text)))  # a mail program may have broken its lines
         except (BallotboardError, ValueError, RecursionError) as error:
-            return unreadable(" ".join(str(error).split())[:200])
+            return unreadable(request, " ".join(str(error).split())[:200])
         with board.moment() as now:
             steps = views.check_receipt(now.tx, now.poll, given)
-        if all(ok for _, ok in steps) and (shown := show(given.ballot_hash.hex(), steps)):
+        if all(ok for _, ok in steps) and (shown := show(request, given.ballot_hash.hex(), steps)):
             return shown
-        return board.page("receipt.html", 409, steps=steps)
+        return board.page(request, "receipt.html", 409, steps=steps)
 
     return pages
+
+
+def _negotiated(pages: APIRouter) -> APIRouter:
+    """The same addresses without a language: they lead to the browser's."""
+    router = APIRouter()
+
+    def lead(request: Request) -> Response:
+        words, here = _language(request)
+        return RedirectResponse(f"/{words.language}{here}", 307, headers={"vary": "accept-language"})
+
+    for path in {route.path for route in pages.routes if isinstance(route, APIRoute)}:
+        router.add_api_route(path, lead, methods=["GET", "POST"])
+    return router
 
 
 def _is_hex(text: str) -> bool:
@@ -459,7 +720,7 @@ def _errors(app: FastAPI, board: _Board) -> None:
     def answer(request: Request, status: int, detail: str) -> Response:
         if request.url.path.startswith((API, "/healthz", "/readyz", "/metrics")):
             return JSONResponse({"error": status, "detail": detail}, status)
-        return board.page("error.html", status, number=status, detail=detail)
+        return board.page(request, "error.html", status, number=status, detail=detail)
 
     @app.exception_handler(AnyHTTPException)
     def http(request: Request, error: AnyHTTPException) -> Response:
@@ -471,7 +732,7 @@ def _errors(app: FastAPI, board: _Board) -> None:
 
     @app.exception_handler(NotYet)
     def not_yet(request: Request, error: NotYet) -> Response:
-        found = answer(request, 503, str(error))
+        found = answer(request, 503, _language(request)[0].say("empty.text"))
         found.headers["retry-after"] = "2"
         return found
 
@@ -480,19 +741,57 @@ def _errors(app: FastAPI, board: _Board) -> None:
         return answer(request, 503, str(error))
 
 
+def _origin(url: str) -> str:
+    """Scheme, host and port of a board's address; raises BallotboardError for what no policy could name."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", parts.netloc):
+        raise BallotboardError(f"{url} is not the address of a board: http(s)://HOST[:PORT]")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 class _Headers:
     """Puts the security headers on every answer, and how long it may be kept on those that do not say."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, boards: list[str]) -> None:
         self.app = app
-        self.headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+        origins = "".join(f" {origin}" for origin in sorted({_origin(url) for url in boards}))
+        self.headers = [(name.encode(), value.replace("{boards}", origins).encode()) for name, value in HEADERS.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        public = scope["path"].startswith(PUBLIC)
+        asked = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
+        start: Message = {}
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal start
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], *self.headers]
-                if all(name != b"cache-control" for name, _ in message["headers"]):
+                names = {name for name, _ in message["headers"]}
+                if b"cache-control" not in names:
                     message["headers"].append((b"cache-control", b"no-cache"))
+                if public:
+                    message["headers"].append((b"access-control-allow-origin", b"*"))
+                tagged = scope["method"] == "GET" and message["status"] == 200 and b"etag" not in names
+                if tagged and dict(message["headers"]).get(b"content-type") == b"application/json":
+                    start = message  # until the body is known
+                    return
+            elif start:
+                message, start = self._tagged(start, message, asked), {}
+                await send(message)
+                message = {"type": "http.response.body", "body": message.pop("content")}
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+    def _tagged(self, start: Message, body: Message, asked: bytes) -> Message:
+        """The start of a JSON answer (one that is sent in one piece) with its ETag, and its content: none if the client has it."""
+        tag = b'"' + hashlib.sha256(body.get("body", b"")).hexdigest()[:32].encode() + b'"'
+        start["headers"].append((b"etag", tag))
+        held = tag in [one.strip() for one in asked.split(b",")]
+        if held:
+            start["status"] = 304
+            start["headers"] = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        return {**start, "content": b"" if held else body.get("body", b"")}

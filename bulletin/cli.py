@@ -14,9 +14,12 @@ from typing import Annotated
 
 import typer
 import uvicorn
+from nacl.signing import SigningKey
 
 from bulletin.app import create_app
+from bulletin.checkpoint import read_key
 from bulletin.indexer import Indexer, Progress
+from bulletin.mirror import mirror as copy_board
 from bulletin.store import Store
 from chain import console
 from chain.console import BOARD_FILE, BoardOption, Connection, ContractOption, JsonOption, RpcOption, emit, note
@@ -28,6 +31,9 @@ from protocol.records import LogHead
 
 DATABASE_FILE = "bulletin.sqlite"
 """The database beside the connection file, where no other is named."""
+
+KEY_FILE = "bulletin.key"
+"""The key of the board's checkpoints, beside the connection file; made when it is first needed."""
 
 PORT = 8050
 """Beside the relayer's 8040."""
@@ -71,7 +77,8 @@ def serve(
         emit({"ready": True, "url": url, "pid": os.getpid()})
         sys.stdout.flush()
 
-    serve_board(console.connection(board, rpc, contract), _database(board, database), host, port, ready)
+    key = read_key((board or Path(BOARD_FILE)).parent / KEY_FILE)
+    serve_board(console.connection(board, rpc, contract), _database(board, database), host, port, ready, key)
 
 
 @app.command()
@@ -135,6 +142,21 @@ def export(
     note(f"wrote {out}")
 
 
+@app.command()
+def mirror(
+    url: Annotated[str, typer.Argument(help="Address of a board.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; what is in it already is written over.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a board into a folder that any web server can show: pages, data, and the log as tiles.
+
+    Example: ballotboard board mirror http://127.0.0.1:8050 public/
+    """
+    with console.progress("files", None, quiet=as_json) as advance:
+        files = copy_board(url, out, advance)
+    emit({"files": files, "out": str(out)}) if as_json else note(f"wrote {files} files under {out}")
+
+
 # ---------------------------------------------------------------- what the commands do
 
 
@@ -149,8 +171,16 @@ def index_board(connection: Connection, database: str, progress: Progress | None
     return _read_on(open_indexer(connection, database), progress)
 
 
-def serve_board(connection: Connection, database: str, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Follows the chain and serves until SIGTERM, then returns; ^C raises KeyboardInterrupt. `ready` is called with the URL once the log is read."""
+def serve_board(
+    connection: Connection,
+    database: str,
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    key: SigningKey | None = None,
+) -> None:
+    """Follows the chain and serves until SIGTERM, then returns; ^C raises KeyboardInterrupt. `ready` is called with the URL once the log is read.
+    `key` signs checkpoints."""
     listener = _listen(host, port)
     indexer = open_indexer(connection, database)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
@@ -158,7 +188,7 @@ def serve_board(connection: Connection, database: str, host: str, port: int, rea
     # A daemon: should the server fail, a node that does not answer cannot keep the process. What is lost is one transaction.
     thread = threading.Thread(target=indexer.run, args=(stop, lambda: ready(url)), name="indexer", daemon=True)
     config = uvicorn.Config(
-        create_app(indexer.replica.store, connection, indexer), lifespan="off", access_log=False, log_level="warning", server_header=False,
+        create_app(indexer.replica.store, connection, indexer, key), lifespan="off", access_log=False, log_level="warning", server_header=False,
         timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
     # uvicorn ends on both signals and raises them again: SIGTERM is a normal end, ^C an interrupt.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -133,6 +134,10 @@ _attachments = sa.Table(
 )  # fmt: skip
 
 
+TILES_HELD = 4_096
+"""Full tiles kept in memory: 32 MB, the lowest level of a million records."""
+
+
 class Store:
     """The database at a SQLAlchemy URL. Raises StoreError if it cannot be used."""
 
@@ -146,6 +151,7 @@ class Store:
                 sa.event.listen(self._engine, "connect", _sqlite)
                 sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
             _metadata.create_all(self._engine)
+            self._full_tiles: dict[tuple[int, int], bytes] = {}
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
             raise StoreError(f"the database {url} cannot be used: {error}") from error
         except sa.exc.DatabaseError as error:
@@ -157,6 +163,7 @@ class Store:
     def reset(self) -> None:
         """Throws everything away."""
         try:
+            self._full_tiles.clear()
             _metadata.drop_all(self._engine)
             _metadata.create_all(self._engine)
         except sa.exc.DatabaseError as error:
@@ -179,7 +186,7 @@ class Store:
         """One moment of the database."""
         try:
             with self._engine.connect() as connection:
-                yield Reading(connection)
+                yield Reading(connection, self._full_tiles)
         except sa.exc.DatabaseError as error:
             raise StoreError(f"the database cannot be read: {_line(error)}") from error
 
@@ -188,21 +195,26 @@ class Store:
         """One transaction: all of it is kept at the end of the block, or nothing."""
         try:
             with self._engine.begin() as connection:
-                yield Writing(connection)
+                yield Writing(connection, {})
         except sa.exc.DatabaseError as error:
             raise StoreError(f"the database cannot be written: {_line(error)}") from error
 
 
 class Reading:
-    """What the database holds, in one transaction."""
+    """What the database holds, in one transaction. Full `tiles` never change, so every reader of a store shares them."""
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sa.Connection, held: dict[tuple[int, int], bytes]) -> None:
+        self._connection, self._tiles = connection, held
 
     def fact(self, name: str) -> Any:
         """A fact's JSON value, None if it is not known."""
-        text = self._connection.scalar(sa.select(_facts.c.value).where(_facts.c.name == name))
+        text = self._texts.get(name)
         return None if text is None else json.loads(text)
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        """All facts, which are a handful: a page asks for most of them."""
+        return {name: text for name, text in self._connection.execute(_ALL_FACTS)}
 
     def cursor(self) -> Cursor | None:
         value = self.fact("cursor")
@@ -211,9 +223,11 @@ class Reading:
     # ---- the log
 
     def head(self) -> LogHead:
-        row = self._connection.execute(
-            sa.select(_heads.c.size, _heads.c.root).order_by(_heads.c.size.desc()).limit(1)
-        ).first()
+        return self._head
+
+    @cached_property
+    def _head(self) -> LogHead:
+        row = self._connection.execute(_LAST_HEAD).first()
         return LogHead(row.size, row.root) if row else LogHead(0, merkle.EMPTY_ROOT)
 
     def records(
@@ -239,12 +253,12 @@ class Reading:
         return [_record(row) for row in self._connection.execute(query)]
 
     def record(self, position: int) -> LogRecord | None:
-        return next(self.records(start=position, before=position + 1), None)
+        row = self._connection.execute(_RECORD, {"position": position}).first()
+        return _record(row) if row else None
 
     def positions(self, digest: bytes, kind: int) -> list[int]:
         """Where the records of a kind are whose body has this SHA-256."""
-        query = sa.select(_records.c.position).where(_records.c.hash == digest, _records.c.kind == kind)
-        return sorted(self._connection.scalars(query))
+        return sorted(self._connection.scalars(_POSITIONS, {"digest": digest, "wanted": kind}))
 
     def hashes(self, low: bytes, high: bytes, kind: int, limit: int) -> list[bytes]:
         """Distinct SHA-256 from `low` to `high` of bodies of a kind."""
@@ -257,10 +271,7 @@ class Reading:
 
     def place(self, position: int) -> Place:
         """Where on the chain a record of the log is."""
-        found = self._connection.execute(
-            sa.select(_heads).where(_heads.c.size > position).order_by(_heads.c.size).limit(1)
-        ).one()
-        return Place(*found)
+        return Place(*self._connection.execute(_PLACE, {"position": position}).one())
 
     def counts(self) -> dict[int, int]:
         """Records by kind."""
@@ -270,8 +281,14 @@ class Reading:
     # ---- the tree
 
     def tile(self, level: int, number: int) -> bytes:
-        query = sa.select(_tiles.c.hashes).where(_tiles.c.level == level, _tiles.c.number == number)
-        return self._connection.scalar(query) or b""
+        held = self._tiles.get((level, number))
+        if held is None:
+            held = self._connection.scalar(_TILE, {"place": level, "at": number}) or b""
+            if len(held) == tiles.FULL:
+                if len(self._tiles) >= TILES_HELD:
+                    self._tiles.clear()
+                self._tiles[level, number] = held
+        return held
 
     def root(self, size: int) -> bytes:
         """The root of the log's first `size` records, at most as many as there are."""
@@ -287,7 +304,7 @@ class Reading:
 
     def verdict(self, position: int) -> Verdict | None:
         """None while the ballot is not checked."""
-        row = self._connection.execute(sa.select(_ballots).where(_ballots.c.position == position)).first()
+        row = self._connection.execute(_VERDICT, {"at": position}).first()
         return _verdict(row) if row else None
 
     def verdicts(self, positions: Sequence[int]) -> dict[int, Verdict]:
@@ -319,15 +336,49 @@ class Reading:
         query = query.where(_ballots.c.reason == Reason.VALID).group_by(_ballots.c.unit)
         return {unit: (ballots, cards) for unit, ballots, cards in self._connection.execute(query)}
 
+    def per_card(self) -> dict[int, int]:
+        """Valid ballots of a card → how many cards have as many."""
+        valid = sa.select(sa.func.count().label("ballots")).where(_ballots.c.reason == Reason.VALID)
+        cards = valid.group_by(_ballots.c.roll_index).subquery()
+        query = sa.select(cards.c.ballots, sa.func.count()).group_by(cards.c.ballots).order_by(cards.c.ballots)
+        return {ballots: count for ballots, count in self._connection.execute(query)}
+
+    def copies(self) -> int:
+        """Ballots that are, byte for byte, ballots recorded before."""
+        ballots = sa.select(sa.func.count(), sa.func.count(_records.c.hash.distinct()))
+        every, distinct = self._connection.execute(ballots.where(_records.c.kind == Kind.BALLOT)).one()
+        return int(every - distinct)
+
+    def span(self) -> tuple[int, int] | None:
+        """Times of the first and the last ballot, None while there is none."""
+        query = sa.select(sa.func.min(_records.c.time), sa.func.max(_records.c.time))
+        first, last = self._connection.execute(query.where(_records.c.kind == Kind.BALLOT)).one()
+        return None if first is None else (first, last)
+
+    def by_time(self, start: int, step: int) -> dict[int, int]:
+        """n → ballots recorded from `start + n·step` on, for `step` seconds."""
+        place = (_records.c.time - start) // step
+        query = sa.select(place, sa.func.count()).where(_records.c.kind == Kind.BALLOT).group_by(place)
+        return {number: count for number, count in self._connection.execute(query)}
+
+    def latest(self, limit: int) -> list[Place]:
+        """Where the latest events are, the newest first."""
+        query = sa.select(_heads).order_by(_heads.c.size.desc()).limit(limit)
+        return [Place(*row) for row in self._connection.execute(query)]
+
     def valid_of(self, roll_index: int) -> list[int]:
         """Positions of the valid ballots of a roll row."""
-        valid = sa.and_(_ballots.c.roll_index == roll_index, _ballots.c.reason == Reason.VALID)
-        return list(self._connection.scalars(sa.select(_ballots.c.position).where(valid).order_by(_ballots.c.position)))
+        return list(self._connection.scalars(_VALID_OF, {"card": roll_index}))
 
     def fates(self, start: int = 0, limit: int | None = None) -> list[CountedRow]:
         """The counted set from a position on; empty before the settlement."""
         query = _COUNTED.where(_fates.c.position >= start).order_by(_fates.c.position).limit(limit)
         return [_counted(row) for row in self._connection.execute(query)]
+
+    def fate(self, position: int) -> CountedRow | None:
+        """What became of a ballot; None before the settlement."""
+        row = self._connection.execute(_FATE, {"at": position}).first()
+        return _counted(row) if row else None
 
     def fates_of(self, positions: Sequence[int]) -> dict[int, CountedRow]:
         query = _COUNTED.where(_fates.c.position.in_(positions))
@@ -377,7 +428,19 @@ class Reading:
 
 
 class Writing(Reading):
-    """What is added in one transaction."""
+    """What is added in one transaction. What it reads, it reads again each time."""
+
+    def fact(self, name: str) -> Any:
+        self.__dict__.pop("_texts", None)
+        return super().fact(name)
+
+    def head(self) -> LogHead:
+        self.__dict__.pop("_head", None)
+        return super().head()
+
+    def tile(self, level: int, number: int) -> bytes:
+        self._tiles.clear()
+        return super().tile(level, number)
 
     def set_fact(self, name: str, value: Any) -> None:
         self._connection.execute(sa.delete(_facts).where(_facts.c.name == name))
@@ -429,7 +492,23 @@ class Writing(Reading):
             self._connection.execute(sa.insert(table), rows)
 
 
+# What a look-up asks, made once: putting a statement together takes longer than running it.
+_ALL_FACTS = sa.select(_facts.c.name, _facts.c.value)
+_LAST_HEAD = sa.select(_heads.c.size, _heads.c.root).order_by(_heads.c.size.desc()).limit(1)
+_RECORD = sa.select(_records).where(_records.c.position == sa.bindparam("position"))
+_POSITIONS = sa.select(_records.c.position).where(
+    _records.c.hash == sa.bindparam("digest"), _records.c.kind == sa.bindparam("wanted")
+)
+_PLACE = sa.select(_heads).where(_heads.c.size > sa.bindparam("position")).order_by(_heads.c.size).limit(1)
+_TILE = sa.select(_tiles.c.hashes).where(_tiles.c.level == sa.bindparam("place"), _tiles.c.number == sa.bindparam("at"))
+_VERDICT = sa.select(_ballots).where(_ballots.c.position == sa.bindparam("at"))
+_VALID_OF = (
+    sa.select(_ballots.c.position)
+    .where(_ballots.c.roll_index == sa.bindparam("card"), _ballots.c.reason == Reason.VALID)
+    .order_by(_ballots.c.position)
+)
 _COUNTED = sa.select(_fates, _ballots.c.roll_index).outerjoin(_ballots, _ballots.c.position == _fates.c.position)
+_FATE = _COUNTED.where(_fates.c.position == sa.bindparam("at"))
 
 
 def _record(row: sa.Row) -> LogRecord:

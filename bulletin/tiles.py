@@ -14,6 +14,9 @@ from protocol import merkle
 WIDTH = 256
 """Hashes in a full tile: eight levels of the tree, 8 KB."""
 
+FULL = 32 * WIDTH
+"""Bytes of a full tile."""
+
 DEPTH = WIDTH.bit_length() - 1
 
 Load = Callable[[int, int], bytes]
@@ -28,10 +31,10 @@ def grow(load: Load, size: int, leaves: Sequence[bytes]) -> dict[tuple[int, int]
         number, filled = divmod(start, WIDTH)
         stream = (load(level, number) if filled else b"") + b"".join(hashes)
         hashes = []
-        for offset in range(0, len(stream), 32 * WIDTH):
-            tile = stream[offset : offset + 32 * WIDTH]
+        for offset in range(0, len(stream), FULL):
+            tile = stream[offset : offset + FULL]
             changed[level, number] = tile
-            if len(tile) == 32 * WIDTH:
+            if len(tile) == FULL:
                 hashes.append(merkle.root(_hashes(tile)))
             number += 1
         level, start = level + 1, start // WIDTH

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bulletin.store import Reading, Verdict
-from bulletin.words import say
+from bulletin.words import ENGLISH, Words
 from protocol import election, paper
 from protocol.attachments import Roll, Station, Unit
 from protocol.ballot import Reason
@@ -34,6 +34,12 @@ from protocol.records import (
 
 PHASES = ("setup", "open", "closing", "closed", "settled", "final")
 """In order. `closing` is after the close time and before the close record, while ballots that were taken in time are still being recorded."""
+
+STEPS = (60, 300, 900, 1_800, 3_600, 2 * 3_600, 6 * 3_600, 12 * 3_600, 86_400, 7 * 86_400)
+"""Seconds that one bar of the chart over time may stand for."""
+
+BARS = 60
+"""Most bars of that chart: with an hour a bar, two and a half days."""
 
 Value = dict[str, Any]
 
@@ -169,6 +175,76 @@ def turnout(tx: Reading, poll: Poll) -> Value:
     }
 
 
+def timeline(tx: Reading) -> Value:
+    """Ballots recorded over time, in at most BARS steps of `step` seconds (one of STEPS) from `start`: their counts in order. No steps without a ballot."""
+    span = tx.span()
+    if span is None:
+        return {"start": None, "step": None, "counts": []}
+    first, last = span
+    step = next((step for step in STEPS if (last // step) - (first // step) < BARS), STEPS[-1])
+    start = first - first % step
+    found = tx.by_time(start, step)
+    return {"start": start, "step": step, "counts": [found.get(n, 0) for n in range((last - start) // step + 1)]}
+
+
+def attempts(tx: Reading, papers: int) -> Value:
+    """What was tried, in numbers: ballots by what the engine says of them, cards by their valid ballots, copies, and cards checked in on paper."""
+    reasons, ballots = tx.by_reason(), tx.counts().get(Kind.BALLOT, 0)
+    checked = sum(count for reason, count in reasons.items() if reason is not None)
+    return {
+        "ballots": ballots, "valid": reasons.get(Reason.VALID, 0), "unchecked": ballots - checked, "copies": tx.copies(), "papers": papers,
+        "invalid": {reason.text: reasons[reason] for reason in Reason if reason and reason in reasons},
+        "cards": [{"ballots": ballots, "cards": cards} for ballots, cards in tx.per_card().items()],
+    }  # fmt: skip
+
+
+def region(poll: Poll, acts: Sequence[LogRecord], turnout: Value, number: int) -> Value | None:
+    """A unit with the units right under it: turnout online, stations, and the paper votes so far of each, per contest. None if there is no such unit."""
+    if not 0 <= number < len(poll.units):
+        return None
+    standing, _ = election.standing_results(poll, acts)  # type: ignore[arg-type]  # reads the manifest, units and stations only
+    units = [number, *(child for child, unit in enumerate(poll.units) if unit.parent == number)]
+    place = {unit: at for at, unit in enumerate(units)}
+
+    def child_of(unit: int) -> int | None:
+        """The unit among `units[1:]` that holds this one; None outside the region."""
+        while unit >= 0 and unit not in place:
+            unit = poll.units[unit].parent
+        return unit if unit > -1 and unit in place else None
+
+    rows: list[Value] = [
+        {
+            "unit": unit, "name": poll.units[unit].name, "level": poll.units[unit].level, "voters": 0 if poll.voters else None, "cards": 0,
+            "stations": 0, "reported": 0, "papers": 0, "paper": [[0] * contest.k for contest in poll.manifest.contests],
+        }
+        for unit in units
+    ]  # fmt: skip
+
+    def add(unit: int, values: Mapping[str, int], results: Sequence[Any] = ()) -> None:
+        held = child_of(unit)
+        for at in () if held is None else {0, place[held]}:
+            for name, value in values.items():
+                rows[at][name] = (rows[at][name] or 0) + value
+            for counted in results:
+                totals = rows[at]["paper"][counted.contest]
+                rows[at]["paper"][counted.contest] = [a + b for a, b in zip(totals, counted.counts, strict=True)]
+
+    for unit in turnout["units"]:
+        add(unit["unit"], {"cards": unit["cards"]} | ({"voters": unit["voters"]} if unit["voters"] is not None else {}))
+    for station in poll.stations:
+        result = standing.get(station.number)
+        add(
+            station.unit,
+            {"stations": 1, "reported": int(result is not None), "papers": result.counted if result else 0},
+            result.contests if result else (),
+        )
+    above, parent = [], poll.units[number].parent
+    while parent >= 0:
+        above.append({"unit": parent, "name": poll.units[parent].name})
+        parent = poll.units[parent].parent
+    return {**rows[0], "above": above[::-1], "regions": rows[1:]}
+
+
 # ---------------------------------------------------------------- records
 
 
@@ -225,13 +301,15 @@ def papers(acts: Sequence[LogRecord]) -> dict[int, tuple[int, int]]:
     return found
 
 
-def ballot(tx: Reading, poll: Poll, digest: bytes, papers: Mapping[int, tuple[int, int]]) -> Value | None:
+def ballot(
+    tx: Reading, poll: Poll, digest: bytes, papers: Mapping[int, tuple[int, int]], words: Words = ENGLISH
+) -> Value | None:
     """A ballot by its SHA-256: where it is, what it proves with, and its fate in words. None if the log does not hold it."""
     positions = tx.positions(digest, Kind.BALLOT)
     found = tx.record(positions[0]) if positions else None
     if found is None:
         return None
-    verdict, fate = tx.verdict(found.position), tx.fates_of(positions[:1]).get(found.position)
+    verdict, fate = tx.verdict(found.position), tx.fate(found.position)
     known = verdict is not None and verdict.unit >= 0
     settled, check_in = tx.fact("counted") is not None, None
     if (
@@ -245,14 +323,16 @@ def ballot(tx: Reading, poll: Poll, digest: bytes, papers: Mapping[int, tuple[in
         if station < len(poll.stations) and poll.stations[station].unit == verdict.unit:
             check_in = {"position": position, "station": poll.stations[station].name}
     return {
-        **record_line(tx, poll, found), **_proof(tx, found.position), "fate": fate_value(tx, poll, verdict, fate), "settled": settled, "check_in": check_in,
+        **record_line(tx, poll, found), **_proof(tx, found.position), "fate": fate_value(tx, poll, verdict, fate, words), "settled": settled, "check_in": check_in,
         "copies": positions[1:], "roll_index": verdict.roll_index if verdict and known else None,
         "unit": poll.units[verdict.unit].name if verdict and known and verdict.unit < len(poll.units) else None,
         "attempts": len(tx.valid_of(verdict.roll_index)) if verdict and verdict.reason == Reason.VALID else None,
     }  # fmt: skip
 
 
-def fate_value(tx: Reading, poll: Poll, verdict: Verdict | None, row: CountedRow | None) -> Value:
+def fate_value(
+    tx: Reading, poll: Poll, verdict: Verdict | None, row: CountedRow | None, words: Words = ENGLISH
+) -> Value:
     """What became of a ballot: `state` (recorded, not-checked, or a status of the counted set), reference and reason, and the sentence for the voter."""
     reason = verdict.reason if verdict else None
     if row and row.status == Status.INVALID:
@@ -262,6 +342,7 @@ def fate_value(tx: Reading, poll: Poll, verdict: Verdict | None, row: CountedRow
         "reference": None,
         "reason": reason.text if reason else None,
     }
+    say = words.say
     because = say(f"reason.{reason.text}") if reason else ""
     if row is None:
         if reason is None:

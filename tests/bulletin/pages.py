@@ -8,7 +8,7 @@ VOID = {"meta", "link", "input", "rect", "br"}
 
 
 class Page(HTMLParser):
-    """`text`, `tables` (caption → rows of cells), `headings` (levels), and every element as (tag, attributes) in `elements`.
+    """`text`, `tables` (caption → rows of cells), `headings` (levels), `inline` (scripts in the page itself), and every element as (tag, attributes) in `elements`.
 
     Whatever is not closed, or closed and not open, is an AssertionError: text from a record that broke out of its place would do that.
     """
@@ -16,7 +16,7 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text, self.alerts = "", ""
+        self.text, self.alerts, self.inline = "", "", ""
         self.tables: dict[str, list[list[str]]] = {}
         self.headings: list[int] = []
         self.labels: dict[str, str] = {}
@@ -52,6 +52,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         tags = [tag for tag, _ in self._open]
+        if "script" in tags:
+            self.inline += data.strip()
         self.text += data
         if any(attrs.get("role") == "alert" for _, attrs in self._open):
             self.alerts += data

@@ -108,7 +108,7 @@ def test_a_database_that_is_dropped_and_rebuilt_exports_the_same_bytes(desk, ele
 
 def test_serve_shows_the_election_and_ends_cleanly_on_sigterm(desk, election):
     with served(desk) as (process, ready):
-        web = httpx.Client(base_url=ready["url"])
+        web = httpx.Client(base_url=ready["url"], follow_redirects=True)
         assert ready["ready"] is True and ready["pid"] == process.pid
         assert web.get("/readyz").json() == {"ready": True, "problem": ""}
         overview = web.get("/")
