@@ -6,18 +6,25 @@ FastAPI, since every ballot passes it: a third of the framework's cost (0.05 ins
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi import FastAPI, Path, Response
+from fastapi import FastAPI, HTTPException, Path, Request, Response
+from fastapi.responses import StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import DBAPIError
 
+from chain.errors import ChainError
 from protocol.encoding import unhex
 from protocol.errors import Malformed
 from protocol.records import unpack_bodies
 from relayer.intake import Answer, Code, Intake
 from relayer.outbox import State
+from relayer.records import RecordRefused
 from relayer.service import Relayer
+from relayer.streams import Streams
 
 PATH = "/v1/ballots"
 ONE = "application/octet-stream"
@@ -106,24 +113,65 @@ def _api(relayer: Relayer) -> FastAPI:
         description="Takes ballots in, promises them a place in the log, and says when they have it.",
     )  # fmt: skip
 
+    streams = Streams(lambda: relayer.batcher.changes, relayer.states, relayer.settings.poll_interval)
+    name = Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the ballot, in hex.")
+
     @app.get(PATH + "/{ballot_hash}", responses={404: {"description": "never seen here"}}, response_model=None)
-    def ballot(
-        ballot_hash: str = Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the ballot, in hex."),
-    ) -> Response:
-        """What has become of a ballot: `state` is promised, submitted, final or dead (with `reason`). A final one has its `position` and its `receipt`."""
+    def ballot(ballot_hash: str = name, evidence: bool = False) -> Response:
+        """What has become of a ballot: `state` is promised, submitted, final or dead (with `reason`), `attempts` are the ballots promised to its
+        credential. A final one has its `position` and its `receipt`, and with `?evidence=true` what the validators signed for the receipt's head."""
         digest = bytes.fromhex(ballot_hash)
-        stored = relayer.outbox.find([digest]).get(digest)
-        receipt = relayer.receipt(digest)
-        if stored is None and receipt is None:
-            return _json(404, {"ballot": ballot_hash, "state": "unknown"})
-        state = State.FINAL if receipt or stored is None else stored.state
-        promise = relayer.intake.promise(stored) if stored else None
-        value: dict[str, Any] = {"ballot": ballot_hash, "state": state.text, "promise": promise}
-        if receipt:
-            value |= {"position": receipt.position, "receipt": json.loads(receipt.body())}
-        elif stored and stored.reason:
-            value["reason"] = stored.reason
-        return _json(200, value)
+        state = relayer.states([digest])[digest]
+        if state["state"] == State.FINAL.text:
+            state = relayer.final(state, evidence)
+        return _json(404 if state["state"] == "unknown" else 200, state)
+
+    @app.get(PATH + "/{ballot_hash}/events", response_model=None)
+    async def events(ballot_hash: str = name) -> Response:
+        """The same as server-sent events, one at once and one at each change; the last is final, with receipt and evidence, or dead, or unknown."""
+        if streams.listeners >= relayer.settings.max_streams:
+            raise HTTPException(503, "too many voters are waiting: ask for the state instead")
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for state in streams.follow(bytes.fromhex(ballot_hash)):
+                if state is None:
+                    yield b": still there\n\n"
+                    continue
+                if state["state"] == State.FINAL.text:
+                    state = await asyncio.to_thread(relayer.final, state, True)
+                yield b"event: %b\ndata: %b\n\n" % (state["state"].encode(), json.dumps(state).encode())
+
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+        }  # a proxy must not collect what is told as it happens
+        return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
+
+    @app.post("/v1/records", status_code=202, response_model=None, openapi_extra=_RECORD)
+    async def post_record(request: Request) -> Response:
+        """Hand in the input of a call of the board (append, appendStations, reveal, close, settle), signed by its role. It is stored, and carried
+        before any ballot. The answer names it by the SHA-256 of the input; the same input again is answered with what has become of it."""
+        if relayer.intake.closing:
+            return _json(503, {"reason": Code.BUSY.text, "message": "this relayer is about to stop: try another"})
+        call = await _read(dict(request.scope["headers"]), request.receive, relayer.settings.max_request_bytes)
+        if call is None:
+            return _json(413, {"reason": Code.TOO_LARGE.text, "message": "a call has at most 96 KiB"})
+        try:
+            return _json(202, await asyncio.to_thread(relayer.records.accept, call))
+        except Malformed as error:
+            return _json(400, {"reason": Code.MALFORMED.text, "message": str(error)})
+        except RecordRefused as error:
+            return _json(422, {"reason": "refused", "message": str(error)})
+        except (ChainError, DBAPIError):
+            return _json(503, {"reason": Code.BUSY.text, "message": "nothing can be stored now: try another relayer"})
+
+    @app.get("/v1/records/{record}", responses={404: {"description": "never seen here"}}, response_model=None)
+    def record(
+        record: str = Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the call's input, in hex."),
+    ) -> Response:
+        """What has become of a record: `state` as for ballots, `transaction` once it is in one, `reason` if the board refused it."""
+        state = relayer.records.status(bytes.fromhex(record))
+        return _json(200, state) if state else _json(404, {"record": record, "state": "unknown"})
 
     @app.get("/v1/status", response_model=None)
     def status() -> Response:
@@ -164,6 +212,10 @@ def _json(status: int, value: Any) -> Response:
     return Response(json.dumps(value, ensure_ascii=False).encode(), status, media_type=JSON)
 
 
+_RECORD: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {ONE: {"schema": {"type": "string", "format": "binary"}}}},
+    "responses": {"422": {"description": "The board would refuse it now; `message` has its words."}},
+}
 _BINARY = {"type": "string", "format": "binary"}
 _POST = {
     "summary": "Send a ballot, or many in one body.",

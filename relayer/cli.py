@@ -75,7 +75,13 @@ def run(
     account, key = keys.load(folder, console.passphrase(passphrase_file))
     with lock(folder) as write_url:
         relayer = Relayer(
-            connect(found.rpc), found.contract_bytes, account, key, settings, Outbox(_database(folder, settings))
+            connect(found.rpc),
+            found.contract_bytes,
+            account,
+            key,
+            settings,
+            Outbox(_database(folder, settings)),
+            found.comet,
         )
         if found.election and found.election != relayer.identity.election.hex():
             raise BallotboardError(f"the board is of election {relayer.identity.election.hex()}, not {found.election}")
@@ -131,37 +137,71 @@ def drain(folder: FolderOption) -> None:
         while running(folder):
             advance(0)
             time.sleep(0.2)
-    if left := _outbox(folder).depth:
+    outbox = _outbox(folder)
+    if outbox.shared:
+        note(f"drained; {outbox.depth} ballots of this database are not final, for the relayers that share it")
+    elif left := outbox.depth:
         raise BallotboardError(f"the relayer has ended with {left} ballots that are not final: start it again")
-    note("drained: every promised ballot is final")
+    else:
+        note("drained: every promised ballot is final")
 
 
 @app.command("dead-letters")
 def dead_letters(
     folder: FolderOption,
+    ballots: Annotated[
+        list[str] | None, typer.Argument(metavar="BALLOT…", help="Hashes of the ballots to retry; none means all.")
+    ] = None,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Put them back into the queue (only while the relayer is stopped).")
+        bool,
+        typer.Option("--retry", help="Put them back into the queue. On SQLite only while the relayer is stopped."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ballots that were promised and could not be appended: broken promises, each with its reason.
+    """Ballots that were promised and could not be appended: broken promises, each with its reason; and records that the board refused.
 
     Example: ballotboard relayer dead-letters --dir relayer-1
     """
     if retry:
-        with lock(folder):
-            note(f"{_outbox(folder).revive()} ballots wait again")
+        again = _retry(folder, [_ballot_hash(text) for text in ballots] if ballots else None)
+        if as_json:
+            emit({"retried": again})
+        else:
+            note(f"{again} ballots wait again")
         return
-    found = [
-        {"ballot": s.hash.hex(), "roll_index": s.roll_index, "by": s.by, "reason": s.reason}
-        for s in _outbox(folder).dead()
-    ]
+    if ballots:
+        raise BallotboardError(
+            "say --retry to put these ballots back into the queue; without it all dead letters are listed"
+        )
+    outbox = _outbox(folder)
+    dead = [{"ballot": s.hash.hex(), "roll_index": s.roll_index, "by": s.by, "reason": s.reason} for s in outbox.dead()]
+    records = [{"record": digest.hex(), "reason": reason} for digest, reason in outbox.dead_records()]
     if as_json:
-        emit({"dead_letters": found})
-    else:
-        for item in found:
-            typer.echo(f"{item['ballot']}  promised by {item['by']}  {item['reason']}")
-        note(f"{len(found)} dead letters")
+        emit({"dead_letters": dead, "dead_records": records})
+        return
+    for item in dead:
+        typer.echo(f"{item['ballot']}  promised by {item['by']}  {item['reason']}")
+    for record in records:
+        typer.echo(f"{record['record']}  record  {record['reason']}")
+    note(f"{len(dead)} dead letters, {len(records)} refused records")
+
+
+def _retry(folder: Path, ballots: list[bytes] | None) -> int:
+    outbox = _outbox(folder)
+    if outbox.shared:
+        return outbox.revive(ballots)
+    with lock(folder):
+        return outbox.revive(ballots)
+
+
+def _ballot_hash(text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise BallotboardError(f"{text} is not a ballot hash: expected 64 hex digits")
+    return digest
 
 
 def _settings(folder: Path, host: str | None, port: int | None) -> config.Settings:

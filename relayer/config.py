@@ -31,7 +31,11 @@ class Settings:
         "Address to listen on: this machine only, since TLS and the public address belong to a reverse proxy.",
     )
     port: int = _key(8040, "TCP port; 0 takes a free one, which the ready line names.")
-    database: str = _key("", "SQLAlchemy URL of the outbox; empty means SQLite in the relayer's folder.")
+    database: str = _key(
+        "",
+        "SQLAlchemy URL of the outbox; empty means SQLite in the relayer's folder. postgresql+psycopg://user@host/name is a PostgreSQL database,"
+        " which several relayers may share, each with a folder, an account and a promise key of its own.",
+    )
 
     max_delay: float = _key(
         1.0, "Seconds a ballot waits for others before its batch is sent: a small part of promise_seconds."
@@ -46,6 +50,14 @@ class Settings:
     rebroadcast_after: float = _key(
         5.0, "Seconds after which a batch that is in no block is sent again: a node that was killed forgets its pool."
     )
+    replace_after: float = _key(
+        30.0,
+        "Seconds, and three blocks, after which a batch in no block is signed again at twice the fees: half of promise_seconds.",
+    )
+    takeover_after: float = _key(
+        10.0,
+        "Seconds between looks at the batches of other relayers on the same database; what is still in flight at the next is looked after.",
+    )
     poll_interval: float = _key(0.25, "Seconds between looks at the chain: a fraction of the shortest block time.")
 
     promise_seconds: int = _key(
@@ -59,7 +71,7 @@ class Settings:
 
     max_queue: int = _key(
         1_000_000,
-        "Ballots promised and not final beyond which intake answers busy: about 1 GB on disk, nothing in memory.",
+        "Ballots promised and not final beyond which intake answers busy: about 1 GB on disk, 100 MB in memory.",
     )
     max_waiting: int = _key(
         20_000, "Ballots received and not yet checked beyond which intake answers busy: a few seconds of work."
@@ -70,6 +82,10 @@ class Settings:
     )
     threads: int = _key(0, "Threads that check ballots; 0 means all cores.")
     max_request_bytes: int = _key(4 * 1024 * 1024, "Largest request body: some 10,000 yes/no ballots in one.")
+    max_streams: int = _key(
+        1_000,
+        "Voters that may wait on event streams at once: a connection and a few kB each; further ones are told to poll.",
+    )
     credential_attempts: int = _key(
         20, "Ballots of one credential taken a minute: no voter changes their mind oftener, a flooding program does."
     )

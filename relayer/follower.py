@@ -1,34 +1,48 @@
 """The relayer's copy of the log: what phase it is, who may vote, what has landed where.
 
+Bodies of ballots are read, checked and forgotten: what stays of a ballot is its entry, its places in the tree and in the index of hashes, some
+120 bytes, and a body that a receipt needs comes from the outbox or from the node.
+
 One thread calls `poll`; every other thread reads `view`, which is replaced as a whole, `positions`, and proofs of sizes it got from a view.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from web3 import Web3
 
-from chain.contract import Phase
+from chain.contract import Phase, dynamic
 from chain.errors import ChainError
-from chain.log import read_log
-from chain.rpc import Address, block
+from chain.reader import Batch, Reader
+from chain.rpc import Address, block, call, readable_head, unhex
+from protocol import engine
 from protocol.attachments import Roll
-from protocol.election import LogRecord, MissingAttachment, OpenElection, roll_state
+from protocol.election import LogRecord, MissingAttachment, OpenElection, open_election, roll_state
 from protocol.errors import BallotboardError
-from protocol.records import Kind, LogHead
+from protocol.manifest import Manifest
+from protocol.records import Entry, Kind, LogHead, unpack_bodies
+from relayer.index import HashIndex
 from relayer.receipts import Tree
 
+ENTRY = 40
+"""Bytes of a log entry (docs/protocol.md, section 2)."""
+
+_HASH = slice(8, 40)
 _PHASES = {Kind.OPEN: Phase.OPEN, Kind.CLOSE: Phase.CLOSED, Kind.SETTLEMENT: Phase.SETTLED, Kind.RESULT: Phase.FINAL}
 
 
 @dataclass(frozen=True)
 class View:
-    """The election as of one look at the chain. Intake ends at `close`, appending at `last_append`; `election` and `roll` are there once it is open."""
+    """The election as of one look at the chain, at the end of `block`. Intake ends at `close`, appending at `last_append`; `election` and `roll` are there once it is open."""
 
     head: LogHead
+    block: int
     phase: Phase
     close: int
     last_append: int
@@ -54,61 +68,137 @@ class View:
         return time.monotonic() - self.looked
 
 
+class Landed(NamedTuple):
+    """A transaction of ballots in the log: whose (role index), which sequence, and its block's time."""
+
+    role: int
+    sequence: int
+    time: int
+
+
+class Place(NamedTuple):
+    """Where an event of the log is: its first position, the block's number and hash, the transaction's hash."""
+
+    first: int
+    block: int
+    block_hash: bytes
+    transaction: bytes
+
+
 class Follower:
     """Follows one board. `positions` has the first position of every ballot hash in the log; `problem` says why no ballot can be checked."""
 
     def __init__(self, web3: Web3, contract: Address) -> None:
-        """Reads the whole log. Raises ChainError where there is no board, NodeUnreachable where there is no node."""
-        self.log = read_log(web3, contract, attachments=False)
-        self.manifest = self.log.manifest
+        """Raises ChainError where there is no board, NodeUnreachable where there is no node. Nothing but the manifest is read before `poll`."""
+        self._reader = Reader(web3, contract)
+        creation = self._reader.creation()
+        self.manifest = Manifest.parse(creation.arguments()[0])
+        self.contract = self._reader.address
         self.tree = Tree()
-        self.positions: dict[bytes, int] = {}
+        self.positions = HashIndex(self._hash_at)
         self.problem = ""
         self._web3 = web3
+        self._entries = bytearray()
+        self._places: list[Place] = []
+        self._records: list[LogRecord] = []  # all but ballots
+        self._news: list[Landed] = []
+        self._first_block, self._block = creation.block_number, -1
         self._phase, self._close = Phase.SETUP, self.manifest.windows.close
         self._election: OpenElection | None = None
         self._unreadable = False
         self._roll: Roll | None = None
         self._revoked: Mapping[int, int] = {}
-        self._changes: list[LogRecord] = []
-        self._block: tuple[str, int, float] | None = None
-        self.view = self._look(self.log.records, self._clock())
+        self._clock: tuple[str, int, float] | None = None
+        self.view = self._look(self._time())
 
-    def poll(self) -> list[LogRecord]:
-        """Reads on; gives the new records. Raises ChainError, NodeUnreachable; the view stays as it was then."""
-        clock = self._clock()
-        new = self.log.extend()
+    @property
+    def block(self) -> int:
+        """The block up to which the log was read."""
+        return self._block
+
+    def poll(self) -> list[Landed]:
+        """Reads on; gives the ballot transactions that are new. Raises ChainError, NodeUnreachable; the view stays as it was then."""
+        clock, last = self._time(), readable_head(self._web3)
+        if last > self._block:
+            self._read(last)
+            self._block = last
         # From here on nothing fails: what was read is handed on, or a batch that landed would be missed.
-        self.view = self._look(new, clock)
-        return new
+        self.view = self._look(clock)
+        news, self._news = self._news, []
+        return news
 
-    def _look(self, new: list[LogRecord], clock: tuple[int, float]) -> View:
-        self.tree.extend(self.log.leaves[self.tree.size :])
-        for record in new:
-            self._apply(record)
+    def entry(self, position: int) -> Entry:
+        return Entry.parse(bytes(self._entries[ENTRY * position : ENTRY * (position + 1)]))
+
+    def place(self, position: int) -> Place:
+        """Where a record is on the chain."""
+        return self._places[bisect_right(self._places, position, key=lambda place: place.first) - 1]
+
+    def ballot(self, position: int) -> bytes:
+        """The body of the ballot at `position`, read again from the node. Raises ChainError if the node has another one."""
+        place = self.place(position)
+        found = call(self._web3, "eth_getTransactionByHash", "0x" + place.transaction.hex())
+        body = unpack_bodies(dynamic(unhex(found["input"])[4:], 1))[position - place.first] if found else b""
+        if hashlib.sha256(body).digest() != self._hash_at(position):
+            raise ChainError(f"the node has not the ballot at position {position} any more; use another node")
+        return body
+
+    # ---- reading
+
+    def _read(self, last: int) -> None:
+        """All events up to block `last`. What was read before a failure stays, and is passed over the next time."""
+        first, position = self._first_block, 0
+        if self._block >= first:
+            first, position = self._block + 1, self.tree.size
+        if self._places and self._places[-1].block >= first:  # the last time failed half-way
+            first = self._places[-1].block
+            position = next(place.first for place in self._places if place.block == first)
+        for batch in self._reader.batches(first, last, position=position):
+            if batch.size > self.tree.size:
+                self._add(batch)
+
+    def _add(self, batch: Batch) -> None:
+        entries = [record.entry.encode() for record in batch.records]
+        leaves = engine.leaf_hashes(entries)
+        size = self.tree.size
+        self.tree.extend(leaves)
+        if self.tree.root(batch.size) != batch.root:
+            self.tree.cut(size)
+            raise ChainError(
+                f"the root emitted after position {batch.size - 1} is not that of the records; use another node"
+            )
+        self._entries += b"".join(entries)
+        self._places.append(Place(batch.first, batch.block_number, batch.block_hash, batch.transaction))
+        if batch.records[0].kind == Kind.BALLOT:
+            first = batch.records[0]
+            self.positions.extend(batch.first, [record.entry.body_hash for record in batch.records])
+            self._news.append(Landed(first.entry.role, first.number, first.entry.time))
+        else:
+            for record in batch.records:
+                self._apply(record)
+
+    def _look(self, clock: tuple[int, float]) -> View:
         if self._phase == Phase.OPEN and self._election is None and not self._unreadable:
             self._open()
+        head = LogHead(self.tree.size, self.tree.root(self.tree.size))
         return View(
-            self.log.head, self._phase, self._close, self._close + self.manifest.windows.append_grace, self._election, self._roll,
-            self._revoked, *clock, time.monotonic(),
+            head, self._block, self._phase, self._close, self._close + self.manifest.windows.append_grace, self._election, self._roll, self._revoked,
+            *clock, time.monotonic(),
         )  # fmt: skip
 
     def _apply(self, record: LogRecord) -> None:
-        if record.kind == Kind.BALLOT:
-            self.positions.setdefault(record.entry.body_hash, record.position)
-        elif record.kind in _PHASES:
+        self._records.append(record)
+        if record.kind in _PHASES:
             self._phase = _PHASES[Kind(record.kind)]
         elif record.kind == Kind.EXTENSION:
             self._close = int.from_bytes((record.body or b"")[:5], "big")  # the contract reads no more of it either
         elif record.kind == Kind.ROLL_CHANGE:
-            self._changes.append(record)
             self._change_roll()
 
     def _open(self) -> None:
         """The election, once its files are to be had: they may come later than the records that name them."""
         try:
-            self.log.read_attachments()
-            self._election = self.log.open()
+            self._election = open_election(self.manifest, self.contract, self._records, self._reader.attachments())
             self._roll, self.problem = self._election.roll, ""
             self._change_roll()
         except BallotboardError as error:
@@ -116,20 +206,24 @@ class Follower:
             self._unreadable = not isinstance(error, (MissingAttachment, ChainError))
 
     def _change_roll(self) -> None:
-        if self._election and self._changes:
+        changes = [record for record in self._records if record.kind == Kind.ROLL_CHANGE]
+        if self._election and changes:
             try:
-                state = roll_state(self._election, self._changes)
+                state = roll_state(self._election, changes)
             except BallotboardError as error:
                 self.problem = f"the roll stays as it was: {error}"
                 return
             self._roll, self._revoked = state.roll, state.revoked
 
-    def _clock(self) -> tuple[int, float]:
+    def _hash_at(self, position: int) -> bytes:
+        return bytes(self._entries[ENTRY * position : ENTRY * (position + 1)][_HASH])
+
+    def _time(self) -> tuple[int, float]:
         """The time of the chain's latest block, and when it was first seen here."""
         latest = block(self._web3, "latest")
-        if self._block is None and self.manifest.engine == "anvil":
+        if self._clock is None and self.manifest.engine == "anvil":
             # The first look may find a block that is hours old; anvil tells what time the next one will have.
             latest["timestamp"] = block(self._web3, "pending")["timestamp"]
-        if self._block is None or latest["hash"] != self._block[0]:
-            self._block = latest["hash"], int(latest["timestamp"], 16), time.monotonic()
-        return self._block[1:]
+        if self._clock is None or latest["hash"] != self._clock[0]:
+            self._clock = latest["hash"], int(latest["timestamp"], 16), time.monotonic()
+        return self._clock[1:]

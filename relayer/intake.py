@@ -30,9 +30,10 @@ from protocol.ballot import BallotRefused, Reason, read_header
 from protocol.receipt import Promise, Refusal, sign_statement, signed_json
 from protocol.records import MAX_BODY, LogHead, ballot_hash
 from relayer.config import Settings
+from relayer.faults import point
 from relayer.follower import Follower, View
 from relayer.metrics import Metrics
-from relayer.outbox import Outbox, State, Stored
+from relayer.outbox import Ballot, Outbox, State, Stored
 
 log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ class Code(Enum):
     NOT_OPEN = "not-open", 403
     CLOSED = "closed", 410
     DUPLICATE = "duplicate", 409
+    SUPERSEDED = "superseded", 409
     TOO_LARGE = "too-large", 413
     BUSY = "busy", 503
     RATE_LIMITED = "rate-limited", 429
@@ -197,7 +199,7 @@ class Intake:
         answers: list[Answer | None] = [None] * len(bodies)
 
         # What needs no arithmetic.
-        rows: dict[int, int] = {}  # place in the micro-batch → roll index
+        rows: dict[int, tuple[int, int]] = {}  # place in the micro-batch → roll index, log size seen
         for place, body in enumerate(bodies):
             looked_at = self._look(view, body)
             if isinstance(looked_at, Answer):
@@ -205,14 +207,14 @@ class Intake:
             else:
                 rows[place] = looked_at
         places, later = self._distinct(hashes, rows)
-        known = self.outbox.find(hashes[place] for place in places)
+        known, newest = self.outbox.earlier([hashes[place] for place in places], [rows[place][0] for place in places])
         for place in places:
             if hashes[place] in known or hashes[place] in self.follower.positions:
                 answers[place] = self._duplicate(bodies[place], known.get(hashes[place]))
 
         # The proofs.
         places = [place for place in places if answers[place] is None]
-        good = []
+        good: list[int] = []
         if places:
             assert view.election and view.roll
             with self.metrics.check.time():
@@ -220,20 +222,26 @@ class Intake:
                     [bodies[place] for place in places], view.roll, self.settings.threads
                 )
             for place, reason in zip(places, reasons, strict=True):
+                index, seen = rows[place]
                 if reason != Reason.VALID:
                     answers[place] = self.refuse(*_CODES[reason], bodies[place])
-                elif self._too_many(rows[place]):
+                elif why := self._superseded(seen, newest.get(index)):
+                    answers[place] = self.refuse(Code.SUPERSEDED, why, bodies[place])
+                elif self._too_many(index):
                     answers[place] = self.refuse(
                         Code.RATE_LIMITED, "too many ballots of this credential in a minute", bodies[place]
                     )
                 else:
+                    self.metrics.attempts.inc(index in newest)
+                    newest[index] = seen
                     good.append(place)
 
         # The commit, and only then the promises.
         by = min(view.now + self.settings.promise_seconds, view.last_append)
+        ballots = [Ballot(hashes[place], bodies[place], *rows[place]) for place in good]
         try:
             with self.metrics.commit.time():
-                self.outbox.promise([(hashes[p], bodies[p], rows[p]) for p in good], view.now, by, view.head)
+                stored_now = self.outbox.promise(ballots, view.now, by, view.head)
         except DBAPIError as error:
             log.error("nothing can be stored", error=str(error.orig))
             for place in good:
@@ -241,20 +249,28 @@ class Intake:
                     Code.BUSY, "nothing can be stored at the moment: try another", bodies[place]
                 )
         else:
+            faster = [place for place in good if hashes[place] not in stored_now]  # through another process
+            known = self.outbox.find(hashes[place] for place in faster) if faster else {}
             for place in good:
-                answers[place] = Answer(202, self._promise(hashes[place], by, view.head))
-            self.metrics.promised.inc(len(good))
-            self.metrics.group.observe(len(good))
+                digest = hashes[place]
+                answers[place] = (
+                    Answer(202, self._promise(digest, by, view.head))
+                    if digest in stored_now
+                    else self._duplicate(bodies[place], known.get(digest))
+                )
+            self.metrics.promised.inc(len(stored_now))
+            self.metrics.group.observe(len(stored_now))
+            point("promise before answer")
 
         # Copies within the micro-batch are told of what has become of the first.
         known = self.outbox.find({hashes[place] for place in later}) if later else {}
         for place, first in later.items():
-            stored = known.get(hashes[place])
-            answers[place] = self._duplicate(bodies[place], stored) if stored else answers[first]
+            stored_copy = known.get(hashes[place])
+            answers[place] = self._duplicate(bodies[place], stored_copy) if stored_copy else answers[first]
         return answers  # type: ignore[return-value]
 
-    def _look(self, view: View, body: bytes) -> int | Answer:
-        """The roll index of what may be a ballot, here and now; or why it is none."""
+    def _look(self, view: View, body: bytes) -> tuple[int, int] | Answer:
+        """Roll index and log size seen of what may be a ballot, here and now; or why it is none."""
         if len(body) > MAX_BODY:
             return self.refuse(Code.TOO_LARGE, f"no ballot has more than {MAX_BODY} bytes", body)
         try:
@@ -279,9 +295,19 @@ class Intake:
             if seen > self._head_size:
                 message = f"it claims to have seen {seen} records, and the log has {self._head_size}"
                 return self.refuse(Code.MALFORMED, message, body)
-        return index
+        return index, seen
 
-    def _distinct(self, hashes: Sequence[bytes], rows: dict[int, int]) -> tuple[list[int], dict[int, int]]:
+    def _superseded(self, seen: int, newest: int | None) -> str:
+        """Why a ballot can count no more, or nothing. `newest` is the largest log size that a promised ballot of the credential has seen."""
+        if newest is None:
+            return ""
+        if self.follower.manifest.revote == "first":
+            return "an earlier ballot of this credential was promised, and the first counts"
+        if seen < newest:
+            return f"a newer ballot of this credential was promised: it has seen {newest} records, and this one {seen}"
+        return ""
+
+    def _distinct(self, hashes: Sequence[bytes], rows: dict[int, tuple[int, int]]) -> tuple[list[int], dict[int, int]]:
         """Places of distinct ballots, and of copies with the place of the first."""
         first: dict[bytes, int] = {}
         copies = {place: first[hashes[place]] for place in rows if first.setdefault(hashes[place], place) != place}
@@ -294,6 +320,7 @@ class Intake:
         return self.refuse(Code.DUPLICATE, f"this ballot came in before and is {state.text}", body, earlier=earlier)
 
     def _promise(self, digest: bytes, by: int, head: LogHead) -> bytes:
+        """Signed by this relayer, whichever process of a shared outbox has stored the ballot: they all carry all of it."""
         who = self.identity
         return signed_json(Promise(digest, by, who.contract, who.chain_id, head, who.role), who.key)
 

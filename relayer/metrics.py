@@ -13,6 +13,10 @@ BALLOTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Buckets from a lone ballot to the fullest micro-batch."""
 
 
+SLACK = (0, 5, 10, 20, 30, 40, 50, 55, 58, 60, 120)
+"""Buckets around the promise's minute; what is in the first was late."""
+
+
 class Metrics:
     """The metrics of one relayer, in a registry of their own so that several can live in one process."""
 
@@ -36,6 +40,22 @@ class Metrics:
             "From a batch's first sending to its place in the log.",
             buckets=SECONDS,
             registry=registry,
+        )
+        self.slack = Histogram(
+            "ballotboard_promise_slack_seconds",
+            "Chain time left of the shortest promise in a batch when it landed; below 0 it was broken.",
+            buckets=SLACK,
+            registry=registry,
+        )
+        self.gas = Counter(
+            "ballotboard_gas", "Gas used by transactions of this relayer that landed.", registry=registry
+        )
+        self.replaced = Counter("ballotboard_batches_replaced", "Stuck transactions replaced.", registry=registry)
+        self.nonce_gap = Gauge(
+            "ballotboard_nonce_gap", "Nonces of this account that are signed and in no block.", registry=registry
+        )
+        self.attempts = Counter(
+            "ballotboard_repeated_ballots", "Ballots promised to credentials that had one before.", registry=registry
         )
         stored = Gauge("ballotboard_ballots", "Ballots in the outbox by state.", ["state"], registry=registry)
         for state in State:

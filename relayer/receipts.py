@@ -1,17 +1,13 @@
-"""Receipts of final ballots: the log entry, and its inclusion proof against a recent head.
+"""The tree that receipts take their inclusion proofs from.
 
-`Tree` keeps every complete subtree of the log, so that a proof is O(log n) look-ups: 64 bytes a record, 64 MB for a million.
+It keeps every complete subtree of the log, so that a proof is O(log n) look-ups: 64 bytes a record, 64 MB for a million.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from chain.log import ElectionLog
 from protocol.merkle import node_hash, stored_frontier, stored_inclusion_proof
-from protocol.receipt import Receipt
-from protocol.records import LogHead
 
 
 class Tree:
@@ -39,6 +35,11 @@ class Tree:
                 self._levels[level] += node
             self._levels[0] += leaf
 
+    def cut(self, size: int) -> None:
+        """Back to the first `size` leaves."""
+        for level, nodes in enumerate(self._levels):
+            del nodes[32 * (size >> level) :]
+
     def root(self, size: int) -> bytes:
         """The root of the tree over the first `size` leaves."""
         return stored_frontier(self._stored, 0, size).root()
@@ -51,14 +52,3 @@ class Tree:
 
     def _stored(self, level: int, index: int) -> bytes:
         return bytes(self._levels[level][32 * index : 32 * index + 32])
-
-
-def receipt(log: ElectionLog, tree: Tree, position: int, head: LogHead, promise: dict[str, Any] | None) -> Receipt:
-    """The receipt of the ballot at `position` against `head`, a head of this log with more than `position` records."""
-    record, (number, block_hash) = log.records[position], log.block_of(position)
-    assert record.body is not None
-    return Receipt(
-        ballot=record.body, chain_id=log.manifest.chain_id, contract=log.contract, election_id=log.manifest.election_id,
-        block_number=number, block_hash=block_hash, entry=record.entry, head=head, position=position,
-        proof=tuple(tree.proof(position, head.size)), promise=promise,
-    )  # fmt: skip

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,13 +33,14 @@ from protocol import engine
 from protocol.errors import BallotboardError
 from protocol.manifest import RoleKind
 from protocol.receipt import Receipt
+from protocol.records import LogHead
 from relayer.batcher import Batcher
 from relayer.config import Settings
 from relayer.follower import Follower
 from relayer.intake import Identity, Intake
 from relayer.metrics import Metrics
 from relayer.outbox import Outbox, State
-from relayer.receipts import receipt
+from relayer.records import Records
 
 OUTBOX_FILE = "outbox.db"
 LOCK_FILE = "relayer.lock"
@@ -47,6 +50,12 @@ LOCK_WAIT = 0.5
 
 RETRY = 1.0
 """Seconds before the next look at a chain that did not answer."""
+
+TIDY = 1.0
+"""Seconds between counts of a shared outbox, which others fill too, and between checkpoints of an own one: 5,000 ballots, 2 MB."""
+
+SWITCH = 0.0005
+"""Seconds for which a thread may keep the interpreter while another waits for it. Python's 5 ms are half of a promise's way."""
 
 BACKLOG = 2048
 """Connections that the kernel holds until they are accepted: a load balancer's restart, not a queue of ballots."""
@@ -58,9 +67,16 @@ class Relayer:
     """`start` and `stop` the chain thread; the application is `relayer.app.create_app(relayer)`."""
 
     def __init__(
-        self, web3: Web3, contract: bytes, account: LocalAccount, key: SigningKey, settings: Settings, outbox: Outbox
+        self,
+        web3: Web3,
+        contract: bytes,
+        account: LocalAccount,
+        key: SigningKey,
+        settings: Settings,
+        outbox: Outbox,
+        comet: str = "",
     ) -> None:
-        """Reads the log. Raises BallotboardError unless the manifest names this account and key as a relayer's, ChainError without a board."""
+        """`comet` is the URL of a validator's CometBFT RPC, for evidence in receipts; without one receipts have none. Reads the log. Raises BallotboardError unless the manifest names this account and key as a relayer's, ChainError without a board."""
         self.settings, self.outbox = settings, outbox
         self.follower = Follower(web3, contract)
         manifest = self.follower.manifest
@@ -79,7 +95,6 @@ class Relayer:
             "election": manifest.election_id.hex(),
             "contract": contract.hex(),
             "chain": str(manifest.chain_id),
-            "account": account.address,
         }
         outbox.bind(board)
         self.identity = Identity(role, key, manifest.chain_id, contract, manifest.election_id)
@@ -87,8 +102,13 @@ class Relayer:
         writer = Writer(web3, contract, account)
         self.intake = Intake(self.identity, outbox, self.follower, writer.board, settings, self.metrics)
         self.batcher = Batcher(outbox, self.follower, writer, role, settings, self.metrics)
-        self.batcher.observe(self.follower.log.records)
+        self.records = Records(outbox, self.follower, writer.sender)
+        self.batcher.observe(self.follower.poll())
         self.problem = ""
+        self._web3, self._comet = web3, comet
+        self._evidence: tuple[LogHead, dict[str, Any]] | None = None
+        self._evidence_lock = threading.Lock()
+        self._tidied = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="chain", daemon=True)
 
@@ -105,18 +125,66 @@ class Relayer:
 
     @property
     def drained(self) -> bool:
-        """Whether, with intake closing, nothing is left to do."""
-        return self.intake.idle and not self.outbox.depth
+        """Whether, with intake closing, nothing is left to do. On a shared outbox only what is in flight from here counts: others carry on."""
+        if self.outbox.shared:
+            return self.intake.idle and not self.batcher.flight
+        return self.intake.idle and not self.outbox.depth and not self.outbox.records_waiting()
 
-    def receipt(self, ballot_hash: bytes) -> Receipt | None:
-        """The receipt of a ballot in the log, against the newest head that was seen; None of one that is not there."""
+    def receipt(self, ballot_hash: bytes, head: LogHead | None = None) -> Receipt | None:
+        """The receipt of a ballot in the log against `head`, by default the newest that was seen; None of one that is not there. Raises ChainError."""
         position = self.follower.positions.get(ballot_hash)
-        head = self.follower.view.head
+        head = head or self.follower.view.head
         if position is None or position >= head.size:
             return None
-        stored = self.outbox.find([ballot_hash]).get(ballot_hash)
-        promise = self.intake.promise(stored) if stored else None
-        return receipt(self.follower.log, self.follower.tree, position, head, promise)
+        stored, place = self.outbox.find([ballot_hash]).get(ballot_hash), self.follower.place(position)
+        return Receipt(
+            ballot=self.outbox.body(ballot_hash) or self.follower.ballot(position),
+            chain_id=self.identity.chain_id, contract=self.identity.contract, election_id=self.identity.election,
+            block_number=place.block, block_hash=place.block_hash, entry=self.follower.entry(position), head=head, position=position,
+            proof=tuple(self.follower.tree.proof(position, head.size)), promise=self.intake.promise(stored) if stored else None,
+        )  # fmt: skip
+
+    def states(self, hashes: Iterable[bytes]) -> dict[bytes, dict[str, Any]]:
+        """What has become of these ballots, by hash: `ballot` and `state`, and where there is one `promise`, `attempts`, `position`, `reason`."""
+        wanted = list(hashes)
+        found, states = self.outbox.find(wanted), {}
+        for digest in wanted:
+            stored, position = found.get(digest), self.follower.positions.get(digest)
+            value: dict[str, Any] = {"ballot": digest.hex(), "state": "unknown"}
+            if position is not None:
+                value |= {"state": State.FINAL.text, "position": position}
+            elif stored:
+                # final is what is seen in the log; until then the outbox may know of it a moment earlier than this process
+                value["state"] = min(stored.state, State.SUBMITTED).text if not stored.reason else State.DEAD.text
+            if stored:
+                value |= {"promise": self.intake.promise(stored), "attempts": self.outbox.attempts(stored.roll_index)}
+                value |= {"reason": stored.reason} if stored.reason else {}
+            states[digest] = value
+        return states
+
+    def final(self, state: dict[str, Any], evidence: bool) -> dict[str, Any]:
+        """A final state with its receipt, and with `evidence` what the validators signed for the receipt's head, where there are validators."""
+        proven, head = None, None
+        try:
+            if evidence and self._comet:
+                head, proven = self._evidence_of(state["position"])
+            found = self.receipt(bytes.fromhex(state["ballot"]), head)
+        except ChainError as error:
+            return state | {"problem": str(error)}
+        if found is None:
+            return state
+        return state | {"receipt": json.loads(found.body())} | ({"evidence": proven} if proven else {})
+
+    def _evidence_of(self, position: int) -> tuple[LogHead, dict[str, Any]]:
+        """Evidence of a head with more than `position` records: one for all receipts until a newer record asks for more."""
+        from chain.network.collect import head_evidence
+
+        with self._evidence_lock:
+            if self._evidence is None or self._evidence[0].size <= position:
+                view = self.follower.view
+                evidence = head_evidence(self._web3, self._comet, self.identity.contract, view.block)
+                self._evidence = view.head, json.loads(evidence.body())
+            return self._evidence
 
     def status(self) -> dict[str, Any]:
         """What anybody may know of this relayer."""
@@ -129,9 +197,18 @@ class Relayer:
             "head": {"root": view.head.root.hex(), "size": view.head.size},
             "queue": self.outbox.depth, "oldest": None if oldest is None else max(0, view.now - oldest),
             "ballots": {state.text: counts[state] for state in State}, "dead_letters": counts[State.DEAD],
-            "batches_in_flight": len(self.batcher.flight), "engine": engine.name(),
+            "records_waiting": self.outbox.records_waiting(), "dead_records": len(self.outbox.dead_records()),
+            "batches_in_flight": len(self.batcher.flight), "engine": engine.name(), "database": self.outbox.engine.dialect.name,
             "busy": self.intake.busy(), "problem": self.problem or self.follower.problem or self.batcher.problem,
         }  # fmt: skip
+
+    def _tidy(self) -> None:
+        """Once a second: what keeps the outbox's figures true and its files small."""
+        if time.monotonic() - self._tidied > TIDY:
+            if self.outbox.shared:
+                self.outbox.recount()
+            self.outbox.checkpoint()
+            self._tidied = time.monotonic()
 
     def _follow(self) -> None:
         pause = 0.0
@@ -139,6 +216,7 @@ class Relayer:
             try:
                 self.batcher.observe(self.follower.poll())
                 self.batcher.step(hurry=self.intake.closing)
+                self._tidy()
                 self.problem, pause = "", self.settings.poll_interval
             except ChainError as error:
                 if self.problem != str(error):
@@ -161,6 +239,9 @@ def serve(relayer: Relayer, app: Any, ready: Callable[[str], None]) -> None:
         app, backlog=BACKLOG, lifespan="off", access_log=False, log_level="warning", server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=5,
     )  # fmt: skip
+    sys.setswitchinterval(SWITCH)
+    gc.collect()
+    gc.freeze()  # what start-up left stays: no collection looks at it again
     relayer.start()
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

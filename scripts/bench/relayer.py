@@ -4,7 +4,8 @@ Ballots and credentials are all distinct, every proof is checked, and a promise 
 ballot when the last is answered. Driver, relayer and chain share this machine, so the rate is what they leave each other; the processor time
 of a ballot is the relayer's own, of all its threads, from the first request until the last ballot is final.
 
-`BALLOTBOARD_BENCH_SECONDS=60 make bench ONLY=relayer` sustains the load for a minute.
+`BALLOTBOARD_BENCH_SECONDS=60 make bench ONLY=relayer` sustains the load for a minute; `BALLOTBOARD_BENCH_QUEUE=1000000` queues so many ballots
+to see what they take in memory (two minutes to prepare them, two to send, and as long until they are final).
 """
 
 from __future__ import annotations
@@ -44,21 +45,28 @@ PASSPHRASE = "bench"
 SECONDS = float(os.environ.get("BALLOTBOARD_BENCH_SECONDS", "20"))
 """Of the sustained load. The other loads take a quarter of it."""
 
+QUEUE = int(os.environ.get("BALLOTBOARD_BENCH_QUEUE", "0"))
+"""Ballots that are queued while no blocks are made; 0 means as many as a quarter of SECONDS brings."""
+
 AT_MOST = 8_000
 """Ballots a second that are prepared: a faster relayer ends the run early."""
 
 CHECKED = 1_000
 """Promises, drawn from all, whose words and signature are checked afterwards."""
 
-FINAL_TIMEOUT = 120.0
-"""Seconds until everything must be final."""
+FINAL_TIMEOUT, FINAL_RATE = 120.0, 1_000
+"""Seconds until everything must be final, and ballots a second beyond that."""
+
+UNLIMITED = {"BALLOTBOARD_RELAYER_MAX_QUEUE": "100000000", "BALLOTBOARD_RELAYER_PROMISE_SECONDS": "86400"}
+"""Settings: a queue for as many ballots as are sent, and promises for as long as no blocks are made."""
 
 PLAIN = "FastAPI + SQLite insert of the same bytes"
 
 
 def run(quick: bool) -> list[dict[str, Any]]:
     seconds = 2.0 if quick else SECONDS
-    count, more = int(AT_MOST * seconds), int(AT_MOST * seconds / 2)
+    queue = 0 if quick else QUEUE
+    count, more = int(AT_MOST * seconds), queue or int(AT_MOST * seconds / 2)
     with tempfile.TemporaryDirectory() as name, Anvil() as chain:
         folder = Path(name)
         poll = open_poll(chain, count + more, folder, PASSPHRASE)
@@ -77,7 +85,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
             check(poll, bodies, single)
             call(chain.web3, "evm_setIntervalMining", 0)  # no blocks: what is promised waits in the outbox
             before = memory(pid)
-            many = load(url, pid, bodies[count:], seconds / 4, TOGETHER)
+            many = load(url, pid, bodies[count:], float("inf") if queue else seconds / 4, TOGETHER)
             queued = memory(pid) - before
             call(chain.web3, "evm_setIntervalMining", 1)
             wait_final(url, single.ballots + many.ballots)
@@ -166,7 +174,7 @@ def wait_final(url: str, ballots: int) -> float:
     """Seconds until so many are final."""
     start = time.monotonic()
     while (counts := httpx.get(url + "/v1/status", timeout=60).json()["ballots"])["final"] < ballots:
-        assert time.monotonic() < start + FINAL_TIMEOUT and not counts["dead"], counts
+        assert time.monotonic() < start + FINAL_TIMEOUT + ballots / FINAL_RATE and not counts["dead"], counts
         time.sleep(0.1)
     return time.monotonic() - start
 
@@ -176,7 +184,7 @@ def relayer(folder: Path) -> Iterator[tuple[str, int]]:
     """`ballotboard relayer run`: its URL and process id."""
     url, home = f"http://127.0.0.1:{free_port()}", folder / "relayer"
     words = ["--dir", str(home), "--board", str(folder / "board.json"), "--port", url.rpartition(":")[2]]
-    with Service(["relayer", "run", *words], url, os.environ | {PASSPHRASE_VARIABLE: PASSPHRASE}):
+    with Service(["relayer", "run", *words], url, os.environ | {PASSPHRASE_VARIABLE: PASSPHRASE} | UNLIMITED):
         process = running(home)
         assert process
         yield url, process["pid"]

@@ -2,14 +2,16 @@
 
 import pytest
 from eth_account import Account
+from sqlalchemy.exc import OperationalError
 
 from chain.anvil import Anvil
 from chain.board import Board
 from chain.errors import NodeUnreachable
+from chain.log import read_log
 from chain.rpc import call
 from chain.writer import Writer
 from protocol.records import pack_bodies
-from relayer.outbox import State
+from relayer.outbox import Ballot, Claim, State
 from tests.relayer.world import Parts, World, build, hash_of
 
 pytestmark = pytest.mark.e2e
@@ -34,9 +36,11 @@ def test_promised_ballots_become_final_at_the_position_where_the_log_has_them(pa
     assert parts.outbox.counts[State.SUBMITTED] == len(bodies)
     parts.look()
     assert parts.outbox.counts[State.FINAL] == len(bodies)
-    log = parts.relayer.follower.log
-    for digest, stored in parts.outbox.find([hash_of(body) for body in bodies]).items():
-        assert log.records[stored.position].entry.body_hash == digest
+    log = read_log(parts.world.web3, parts.world.contract)
+    follower = parts.relayer.follower
+    for body in bodies:
+        position = follower.positions.get(hash_of(body))
+        assert log.records[position].entry == follower.entry(position) and follower.ballot(position) == body
     assert in_log_once(parts.world, bodies) and sequence(parts.world) == 1
 
 
@@ -145,6 +149,32 @@ def test_a_transaction_that_the_node_forgot_is_sent_again(chain: Anvil, parts: P
     assert in_log_once(parts.world, bodies) and sequence(parts.world) == 1
 
 
+def test_a_transaction_that_stays_in_no_block_is_sent_again_at_higher_fees(
+    chain: Anvil, world: World, tmp_path
+) -> None:
+    bodies = world.ballots(world.voters)
+    with Parts(world, tmp_path / "outbox.db", replace_after=0.01) as parts:
+        parts.promise(bodies)
+        mining(chain, False)
+        parts.turn()
+        [stuck] = parts.outbox.in_flight()
+        parts.turn()
+        assert parts.outbox.in_flight() == [stuck]  # no block was made: nothing would be won by paying more
+        for _ in range(4):
+            call(chain.web3, "anvil_setNextBlockBaseFeePerGas", hex(10**12))
+            call(chain.web3, "evm_mine")
+        assert sequence(world) == 0
+        parts.turn()
+        [dearer] = parts.outbox.in_flight()
+        assert dearer.hashes == [dearer.hash, stuck.hash] and dearer.nonce == stuck.nonce
+        call(chain.web3, "evm_mine")
+        mining(chain, True)
+        parts.settle()
+        assert parts.outbox.counts[State.FINAL] == len(bodies)
+    assert call(world.web3, "eth_getTransactionReceipt", "0x" + dearer.hash.hex()) is not None
+    assert in_log_once(world, bodies) and sequence(world) == 1
+
+
 def test_several_batches_in_flight_land_in_their_order(chain: Anvil, world: World, tmp_path) -> None:
     bodies = world.ballots(world.voters)
     with Parts(world, tmp_path / "outbox.db", max_batch_bytes=2300) as parts:
@@ -165,7 +195,9 @@ def test_a_batch_with_one_ballot_that_the_board_refuses_loses_that_one_only(part
     bodies = parts.world.ballots(parts.world.voters)
     parts.promise(bodies[:5])
     view = parts.relayer.follower.view
-    parts.outbox.promise([(hash_of(b""), b"", 0)], view.now, view.now + 60, view.head)  # an empty body: BadBody
+    parts.outbox.promise(
+        [Ballot(hash_of(b""), b"", 0, 1)], view.now, view.now + 60, view.head
+    )  # an empty body: BadBody
     parts.promise(bodies[5:])
     parts.settle()
     assert in_log_once(parts.world, bodies)
@@ -178,7 +210,7 @@ def test_batches_behind_one_that_reverts_are_sent_again_in_order(chain: Anvil, w
     bodies = world.ballots([voter for voter in world.voters if voter.unit == 1])
     with Parts(world, tmp_path / "outbox.db", max_batch_bytes=2 + len(bodies[0])) as parts:
         view = parts.relayer.follower.view
-        parts.outbox.promise([(hash_of(b""), b"", 0)], view.now, view.now + 60, view.head)
+        parts.outbox.promise([Ballot(hash_of(b""), b"", 0, 1)], view.now, view.now + 60, view.head)
         parts.promise(bodies)
         mining(chain, False)
         parts.batcher.step()
@@ -198,8 +230,9 @@ def test_a_sequence_used_by_another_process_with_our_key_makes_nothing_final_tha
     parts.promise(mine)
     Writer(parts.world.web3, parts.world.contract, parts.world.accounts["relayer-1"]).append_ballots(0, others)
     prepared = parts.batcher.writer.prepare_ballots(0, mine, 0)  # what a relayer that had not seen it would have signed
-    ids = [ballot.id for ballot in parts.outbox.waiting(10**9, 10**6)[0]]
-    parts.batcher.flight.append(parts.outbox.submit(0, 0, prepared.raw, prepared.hash, ids))
+    account = bytes.fromhex(parts.world.accounts["relayer-1"].address[2:])
+    with parts.outbox.claim(10**9, 10**6) as claim:
+        parts.batcher.flight.append(claim.submit(account, 0, 0, prepared.raw, prepared.hash))
     parts.look()
     assert parts.outbox.counts[State.FINAL] == 0 and parts.outbox.counts[State.PROMISED] == 4
     parts.settle()
@@ -325,3 +358,24 @@ def test_a_full_transaction_of_the_smallest_ballots_stays_under_the_gas_limit(wo
     landed = writer.append_ballots(0, bodies)
     receipt = call(world.web3, "eth_getTransactionReceipt", "0x" + landed.transaction.hex())
     assert int(receipt["gasUsed"], 16) < 16_777_216 / 2
+
+
+def test_a_commit_that_seems_to_fail_and_is_done_leaves_no_batch_unsent(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the connection to a database breaks in the commit: the signed bytes are stored, and the caller does not know it."""
+    bodies = parts.world.ballots(parts.world.voters)
+    parts.promise(bodies)
+    real = Claim.submit
+
+    def breaks(*words: object) -> None:
+        real(*words)
+        raise OperationalError("COMMIT", {}, OSError("server closed the connection"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Claim, "submit", breaks)
+        with pytest.raises(OperationalError):
+            parts.turn()
+    assert parts.batcher.flight == [] and len(parts.outbox.in_flight()) == 1
+    parts.settle()
+    assert in_log_once(parts.world, bodies) and sequence(parts.world) == 1

@@ -42,3 +42,10 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None
     file.write_text(text)
     with pytest.raises(BallotboardError, match=named):
         load(file, {})
+
+
+def test_the_documentation_has_every_setting_with_its_default_and_reason() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "relayer.md").read_text()
+    for item in fields(Settings):
+        default = '""' if item.default == "" else item.default
+        assert f"| `{item.name}` | `{default}` | {item.metadata['why']} |" in page

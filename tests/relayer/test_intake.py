@@ -137,7 +137,7 @@ def test_a_ballot_sent_again_is_a_duplicate_that_carries_the_first_promise(parts
     assert again.value["earlier"] == {"state": "promised", "position": None, "promise": first.value}
     parts.settle()
     [again] = parts.intake.process([body])
-    position = parts.relayer.follower.positions[hash_of(body)]
+    position = parts.relayer.follower.positions.get(hash_of(body))
     assert again.value["earlier"] == {"state": "final", "position": position, "promise": first.value}
     assert parts.outbox.counts[State.FINAL] == 1
 
@@ -168,6 +168,34 @@ def test_a_ballot_that_another_relayer_brought_into_the_log_is_a_duplicate(parts
     [answer] = parts.intake.process([body])
     refused(parts, answer, body, 409, "duplicate")
     assert answer.value["earlier"]["promise"] is None and answer.value["earlier"]["position"] is not None
+
+
+def test_a_ballot_older_than_one_that_was_promised_is_superseded(parts: Parts) -> None:
+    voter = parts.world.voters[:1]
+    [old], [older] = parts.world.ballots(voter, seen=3), parts.world.ballots(voter, seen=2)
+    [same] = parts.world.ballots(voter, seen=3)
+    parts.promise([old])
+    [answer] = parts.intake.process([older])
+    refused(parts, answer, older, 409, "superseded")
+    assert "earlier" not in answer.value
+    parts.promise([same])
+    assert parts.relayer.states([hash_of(old)])[hash_of(old)]["attempts"] == 2
+
+
+def test_a_forged_ballot_that_has_seen_more_supersedes_nothing(parts: Parts) -> None:
+    voter = parts.world.voters[:1]
+    forged = changed(parts.world.ballots(voter, seen=3)[0], -65 - 31)
+    parts.intake.process([forged])
+    parts.promise(parts.world.ballots(voter, seen=2))
+
+
+def test_where_the_first_ballot_counts_a_second_is_superseded(chain: Anvil, tmp_path) -> None:
+    world = build(chain, revote="first")
+    first, second = (world.ballots(world.voters[:1])[0] for _ in range(2))
+    with Parts(world, tmp_path / "outbox.db") as parts:
+        parts.promise([first])
+        [answer] = parts.intake.process([second])
+        refused(parts, answer, second, 409, "superseded")
 
 
 def test_before_the_poll_opens_a_ballot_is_refused_as_not_open(chain: Anvil, world: World, tmp_path) -> None:

@@ -91,6 +91,10 @@ def test_the_api_takes_ballots_in_every_form_and_gives_receipts(world: World, fo
         metrics = relayer.http.get("/metrics").text
         assert f"ballotboard_ballots_promised_total {len(world.voters)}.0" in metrics
         assert 'ballotboard_ballots_refused_total{reason="duplicate"} 2.0' in metrics
+        figures = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+        assert float(figures["ballotboard_gas_total"]) > 100_000 and figures["ballotboard_nonce_gap"] == "0.0"
+        slack, landed = (float(figures[f"ballotboard_promise_slack_seconds_{name}"]) for name in ("sum", "count"))
+        assert 40 < slack / landed <= 62 and float(figures["ballotboard_commit_seconds_count"]) >= landed
         paths = relayer.http.get("/openapi.json").json()["paths"]
         assert "application/vnd.ballotboard.ballots" in paths["/v1/ballots"]["post"]["requestBody"]["content"]
     assert in_log_once(world, [one, two, *many])
@@ -262,7 +266,10 @@ def test_dead_letters_are_listed_and_can_be_tried_again(chain: Anvil, world: Wor
         assert isinstance(cli("dead-letters", "--dir", str(folder), "--retry").exception, BallotboardError)
     [letter] = json.loads(cli("dead-letters", "--dir", str(folder), "--json").stdout)["dead_letters"]
     assert letter["ballot"] == hash_of(body).hex() and "TooLate" in letter["reason"]
-    assert cli("dead-letters", "--dir", str(folder), "--retry").exit_code == 0
+    assert "64 hex digits" in str(cli("dead-letters", "--dir", str(folder), "--retry", "zz").exception)
+    none = cli("dead-letters", "--dir", str(folder), "--retry", "00" * 32, "--json")
+    assert json.loads(none.stdout) == {"retried": 0}
+    assert cli("dead-letters", "--dir", str(folder), "--retry", letter["ballot"]).exit_code == 0
     assert json.loads(cli("status", "--dir", str(folder), "--json").stdout)["queue"] == 1
 
 

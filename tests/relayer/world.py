@@ -21,11 +21,11 @@ from eth_account.signers.local import LocalAccount
 from nacl.signing import SigningKey
 from web3 import Web3
 
-from chain.anvil import Anvil
 from chain.console import PASSPHRASE_VARIABLE, Connection
 from chain.contract import artifact
 from chain.deploy import constructor_arguments, deploy
-from chain.log import read_log
+from chain.engine import Engine
+from chain.log import ElectionLog, read_log
 from chain.rpc import block, checksummed
 from chain.sealed import LIGHT
 from chain.writer import Writer
@@ -39,6 +39,7 @@ from protocol.manifest import Manifest
 from protocol.records import Kind, RollRecord
 from relayer import keys
 from relayer.config import PREFIX, Settings
+from relayer.faults import VARIABLE
 from relayer.outbox import Outbox
 from relayer.service import Relayer
 
@@ -74,6 +75,7 @@ class World:
     promise_keys: dict[str, SigningKey]
     voters: list[Voter]
     election: OpenElection | None = None
+    comet: str = ""
     writer: Writer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +96,9 @@ class World:
         return self.election.engine.create(requests)
 
     def connection(self, path: Path, relayers: Sequence[str] = ()) -> Path:
-        Connection(self.url, checksummed(self.contract), self.manifest.election_id.hex(), list(relayers)).save(path)
+        Connection(
+            self.url, checksummed(self.contract), self.manifest.election_id.hex(), list(relayers), comet=self.comet
+        ).save(path)
         return path
 
     def relayer_folder(self, path: Path, name: str = "relayer-1") -> Path:
@@ -107,12 +111,18 @@ class World:
         (path / keys.ACCOUNT_FILE).write_text(json.dumps(keystore))
         return path
 
+    def read(self) -> ElectionLog:
+        """The log as the node has it."""
+        return read_log(self.web3, self.contract)
+
     def log_ballots(self) -> list[bytes]:
         """Bodies of the ballots in the log, in order."""
-        return [r.body or b"" for r in read_log(self.web3, self.contract).records if r.kind == Kind.BALLOT]
+        return [r.body or b"" for r in self.read().records if r.kind == Kind.BALLOT]
 
 
-def build(chain: Anvil, voters: int = 4, opened: bool = True, close_in: int = 3600, grace: int = 600) -> World:
+def build(
+    chain: Engine, voters: int = 4, opened: bool = True, close_in: int = 3600, grace: int = 600, revote: str = "last"
+) -> World:
     """An election with `voters` in each of its two wards, one trustee, two relayers; `close_in` seconds of chain time until it closes."""
     web3 = chain.web3
     names = ["authority", "registrar", "cosigner", "trustee", "relayer-1", "relayer-2"]
@@ -125,7 +135,7 @@ def build(chain: Anvil, voters: int = 4, opened: bool = True, close_in: int = 36
     manifest = Manifest.build(
         {
             "format": "ballotboard/manifest/v1", "name": "Test", "practice": True, "language": "en",
-            "chain": {"id": chain.chain_id, "engine": "anvil", "code_hash": artifact().code_hash.hex(), "validators": []},
+            "chain": {"id": chain.chain_id, "engine": chain.name, "code_hash": artifact().code_hash.hex(), "validators": [{"key": v.key.hex(), "power": v.power} for v in chain.validators()]},
             "contests": CONTESTS, "styles": STYLES,
             "units": describe(unit_rows).value(), "stations": describe(station_rows).value(),
             "roles": [
@@ -142,7 +152,7 @@ def build(chain: Anvil, voters: int = 4, opened: bool = True, close_in: int = 36
                 "settle_not_before": now + close_in + 3600 + grace, "decrypt_not_before": now + close_in + 3600 + grace,
             },
             "rules": {
-                "revote": "last", "channel": "paper-precedence", "minimum_ballots": 1, "decrypt_level": 0, "body_mode": "calldata",
+                "revote": revote, "channel": "paper-precedence", "minimum_ballots": 1, "decrypt_level": 0, "body_mode": "calldata",
             },
         }
     )  # fmt: skip
@@ -152,7 +162,7 @@ def build(chain: Anvil, voters: int = 4, opened: bool = True, close_in: int = 36
     for serial in range(2 * voters):
         code = new_code()
         people.append(Voter(f"{serial}-{print_code(code)}", secret_key(code, nonce, serial), 1 + serial % 2))
-    world = World(web3, chain.url, manifest, board.address, accounts, promise_keys, people)
+    world = World(web3, chain.url, manifest, board.address, accounts, promise_keys, people, comet=chain.comet_url)
     if opened:
         open_poll(world, nonce, unit_rows, station_rows)
     return world
@@ -223,18 +233,20 @@ class Parts:
 
 
 class Process:
-    """`ballotboard relayer run` as a process of its own; `env` are settings, e.g. `MAX_DELAY="5"`."""
+    """`ballotboard relayer run` as a process of its own, with settings such as `MAX_DELAY="5"`; it kills itself at the point `crash_at`."""
 
-    def __init__(self, folder: Path, board: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, board: Path, crash_at: str = "", **settings: str) -> None:
         command = [sys.executable, "-m", "scripts.cli", "relayer", "run"]
         command += ["--dir", str(folder), "--board", str(board), "--port", "0"]
         self.errors = (folder / "log").open("ab")
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.errors, cwd=Path(__file__).parents[2], text=True,
-            env=os.environ | {PASSPHRASE_VARIABLE: PASSPHRASE} | {PREFIX + name: value for name, value in settings.items()},
+            env=os.environ | {PASSPHRASE_VARIABLE: PASSPHRASE, VARIABLE: crash_at} | {PREFIX + name: value for name, value in settings.items()},
         )  # fmt: skip
         assert self.process.stdout
         line = self.process.stdout.readline()
+        if not line and crash_at:
+            line = '{"url": "http://127.0.0.1:9"}'  # it got there before it was ready
         assert line, (folder / "log").read_text()
         self.ready = json.loads(line)
         self.url: str = self.ready["url"]

@@ -1,0 +1,95 @@
+"""Records through a relayer instead of an account of one's own: it pays, and sends again until the record is in a block.
+
+    carrier = Carrier(connect(rpc), contract, ["https://relayer.example"])
+    carrier.append_stations([item])        # as chain.writer.Writer does, answered with where it landed
+
+Stations and trustees need no funds then. A relayer can delay a record and change nothing in it: its signatures are inside, and that it landed is
+read from the caller's own node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+
+from chain.board import Board
+from chain.contract import encode
+from chain.errors import ChainError
+from chain.rpc import Address, call
+from chain.sign import sign_record
+from chain.writer import Landed, Writer
+from protocol.records import ballot_hash
+
+TIMEOUT = 20.0
+"""Seconds for a relayer's answer: it asks its node and syncs to disk first."""
+
+WAIT = 120.0
+"""Seconds until a record must be in a block: longer than a relayer needs to replace a stuck transaction."""
+
+POLL = 0.25
+"""Seconds between questions for a record."""
+
+
+class Carrier(Writer):
+    """A Writer of the calls that anyone may carry: `append`, `append_signed`, `append_stations`, `reveal`, `close`, `settle`.
+
+    `relayers` are tried in turn. Every method raises ChainError where the board refuses or no relayer takes the record.
+    """
+
+    def __init__(self, web3: Web3, address: Address, relayers: Sequence[str]) -> None:
+        self.board, self.relayers = Board(web3, address), [url.rstrip("/") for url in relayers]
+        self.web3, self.chain_id = web3, int(call(web3, "eth_chainId"), 16)
+
+    def append(self, kind: int, body: bytes, signers: Sequence[LocalAccount]) -> Landed:
+        digest = ballot_hash(body)
+        signatures = [
+            sign_record(signer, self.chain_id, self.board.address, kind, digest, self.board.numbers(signer.address))
+            for signer in signers
+        ]
+        return self.append_signed(kind, body, b"".join(signatures))
+
+    def _send(self, function: str, *values: Any) -> Landed:
+        content = encode(function, *values)
+        relayer = self._offer(content)
+        url = f"{relayer}/v1/records/{hashlib.sha256(content).hexdigest()}"
+        end = time.monotonic() + WAIT
+        while True:
+            status, state = _ask("GET", url)
+            transaction = state.get("transaction")
+            if transaction and state.get("state") == "final":
+                receipt = call(self.web3, "eth_getTransactionReceipt", "0x" + transaction)
+                if receipt and int(receipt["status"], 16) == 1:  # as our own node says
+                    return self._landed(receipt)
+            if state.get("state") == "dead":
+                raise ChainError(f"the board has refused the record: {state.get('reason', '')}")
+            if time.monotonic() > end:
+                raise ChainError(
+                    f"the record is in no block after {WAIT:.0f} s ({relayer} says {state.get('state', status)}); it may still land: look before sending again"
+                )
+            time.sleep(POLL)
+
+    def _offer(self, content: bytes) -> str:
+        """The relayer that has stored the call."""
+        problems = []
+        for relayer in self.relayers:
+            status, answer = _ask("POST", f"{relayer}/v1/records", content)
+            if status in (200, 202):
+                return relayer
+            problems.append(f"{relayer}: {answer.get('message', status)}")
+        raise ChainError("no relayer takes the record: " + ("; ".join(problems) or "none is named"))
+
+
+def _ask(method: str, url: str, content: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    """HTTP status and the JSON object of an answer; status 0 where there is none."""
+    try:
+        answer = httpx.request(method, url, content=content, timeout=TIMEOUT)
+        value = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        return 0, {"message": str(error) or type(error).__name__}
+    return answer.status_code, value if isinstance(value, dict) else {}
