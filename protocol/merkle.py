@@ -34,12 +34,16 @@ class Frontier:
         self.peaks: list[bytes] = []
 
     def append(self, leaf: bytes) -> None:
-        carry = self.size
+        self.append_subtree(leaf, 0)
+
+    def append_subtree(self, node: bytes, level: int) -> None:
+        """Append the root of a complete subtree of 2^level leaves; the size so far is a multiple of that."""
+        carry = self.size >> level
         while carry & 1:
-            leaf = node_hash(self.peaks.pop(), leaf)
+            node = node_hash(self.peaks.pop(), node)
             carry >>= 1
-        self.peaks.append(leaf)
-        self.size += 1
+        self.peaks.append(node)
+        self.size += 1 << level
 
     def extend(self, leaves: Iterable[bytes]) -> None:
         for leaf in leaves:

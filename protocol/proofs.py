@@ -23,8 +23,6 @@ def prove_knowledge(name: str, statement: bytes, x: int) -> bytes:
 def verify_knowledge(name: str, statement: bytes, public: bytes, proof: bytes) -> bool:
     """True if `proof` shows knowledge of log_G(public). Malformed bytes are simply false."""
     try:
-        if len(proof) != POK_BYTES:
-            return False
         parse_point(public, "public")
         commitment, response = parse_point(proof[:32], "R"), parse_scalar(proof[32:], "s")
     except Malformed:
@@ -44,8 +42,6 @@ def prove_equality(name: str, statement: bytes, x: int, other: bytes) -> bytes:
 def verify_equality(name: str, statement: bytes, public: bytes, other: bytes, image: bytes, proof: bytes) -> bool:
     """True if log_G(public) = log_other(image) is proven. Malformed bytes, and the identity anywhere, are false."""
     try:
-        if len(proof) != DLEQ_BYTES:
-            return False
         for point in (public, other, image):
             parse_point(point, "point")
         t1, t2 = parse_point(proof[:32], "T1"), parse_point(proof[32:64], "T2")

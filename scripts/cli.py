@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -33,7 +34,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "vote": ("voter.cli:vote", "", "Fill a ballot, cast or audit it, keep the receipt."),
     "relayer": ("relayer.cli:app", "relayer", "The relayer: takes ballots in and gets them onto the chain."),
     "board": ("bulletin.cli:app", "board", "The public bulletin board: index and serve."),
+    "rollup": ("scripts.national:app", "rollup", "Sums from units to the nation, checked at any level."),
     "chain": ("chain.cli:app", "", "The chain: start, stop, look."),
+    "archive": ("verifier.archive_cli:app", "", "One election's whole record in one file: make, check, take apart."),
     "verify": ("verifier.cli:app", "", "Recompute everything and believe nobody."),
 }
 
@@ -76,6 +79,7 @@ def root() -> None:
 
 def main() -> None:
     """Run the command line. Errors that a person can act on are one line on standard error and exit status 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # people need no path of ours
     try:
         app()
     except BallotboardError as error:

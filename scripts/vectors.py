@@ -1,4 +1,4 @@
-"""Make tests/vectors/*.json, and section 14 of docs/protocol.md: what another implementation is held against.
+"""Make tests/vectors/*.json, and section 15 of docs/protocol.md: what another implementation is held against.
 
 `python -m scripts.vectors` writes them; a test regenerates and compares. Every wrong ballot is wrong in one thing, and everything
 else is made right again (re-hashed, re-signed), so an implementation that skips that one check accepts it.
@@ -25,7 +25,7 @@ from protocol.records import CheckIns, Entry, Kind, RollChange
 from scripts.document_vectors import documents
 
 SPECIFICATION = Path(__file__).resolve().parents[1] / "docs" / "protocol.md"
-EXAMPLES = "## 14. Worked examples\n\nMade by `python -m scripts.vectors`, as everything in `tests/vectors/`. Hexadecimal, by 32 bytes a line.\n\n"
+EXAMPLES = "## 15. Worked examples\n\nMade by `python -m scripts.vectors`, as everything in `tests/vectors/`. Hexadecimal, by 32 bytes a line.\n\n"
 OUT = Path(__file__).resolve().parents[1] / "tests" / "vectors"
 
 NOT_POINTS = {

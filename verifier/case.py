@@ -7,13 +7,13 @@ is wrong, and come in an order (`Check.needs`) in which a property is used only 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from protocol import ceremony, election, engine, merkle, tally
+from protocol import ceremony, election, tally
 from protocol.attachments import Roll, Station, Unit
-from protocol.ballot import Reason
+from protocol.counting import RollState, Status
 from protocol.election import LogRecord, OpenElection, SettledElection, Tally
 from protocol.encoding import members, parse_json
 from protocol.errors import BallotboardError, Malformed
@@ -33,15 +33,13 @@ from protocol.records import (
     Statement,
     StationHash,
 )
-from verifier import ballots
-from verifier.claims import Claims, Progress, silent
+from verifier import ballots, count
+from verifier.claims import Claims, Progress, WrongInput, silent
+from verifier.count import CountedColumns
+from verifier.log import Log
 
 RULES = hashlib.sha256(b"ballotboard/rules/v1").digest()
 """The rule set of this version of the protocol."""
-
-
-class WrongInput(BallotboardError):
-    """Something that was given beside the record cannot be used: the verifier could not run, which says nothing about the election."""
 
 
 class Case:
@@ -49,32 +47,29 @@ class Case:
 
     def __init__(
         self, claims: Claims, election_id: bytes | None = None, promises: Sequence[Any] | None = None,
-        progress: Progress = silent, processes: int = 0,
+        progress: Progress = silent, processes: int = 0, work: ballots.Work | None = None,
+        setup_report: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.claims, self.election_id, self.promises = claims, election_id, promises
-        self.progress, self.processes = progress, processes
+        self.progress, self.work = progress, work or ballots.Work(processes)
+        self.setup_report = setup_report
 
     # ---- the log
 
     @cached_property
-    def leaves(self) -> list[bytes]:
-        return engine.leaf_hashes([record.entry.encode() for record in self.claims.records])
+    def log(self) -> Log:
+        """The log, with the ballots as columns."""
+        return Log.of(self.claims.records)
 
     def roots(self, sizes: Iterable[int]) -> dict[int, bytes]:
-        """The root of the log at each of these sizes, as far as the log reaches, in one pass."""
-        wanted = set(sizes)
-        tree, found = merkle.Frontier(), {0: merkle.EMPTY_ROOT}
-        for leaf in self.leaves:
-            tree.append(leaf)
-            if tree.size in wanted:
-                found[tree.size] = tree.root()
-        return found
+        """The root of the log at each of these sizes, as far as the log reaches."""
+        return self.log.find_roots(sizes)
 
     @cached_property
     def malformed(self) -> dict[int, str]:
         """Position → what is wrong, for every record whose body is not of its kind's form. Of ballots only the size is looked at here."""
         wrong = {}
-        for record in self.claims.records:
+        for record in self.log.others:
             if record.body is not None:
                 try:
                     _parse(record.kind, record.body, self.manifest.body_mode == "hash")
@@ -84,12 +79,9 @@ class Case:
 
     @cached_property
     def records(self) -> list[LogRecord]:
-        """The records that have an effect: those that are not void, and have a body unless they are ballots. C02 and I03 name the others."""
-        return [
-            record
-            for record in self.claims.records
-            if record.position not in self.malformed and (record.body is not None or record.kind == Kind.BALLOT)
-        ]
+        """The records that have an effect, but for ballots, which `log` has: those that are not void and have a body. C02 and I03 name the
+        others."""
+        return [r for r in self.log.others if r.position not in self.malformed and r.body is not None]
 
     def of_kind(self, kind: Kind) -> list[LogRecord]:
         return election.of_kind(self.records, kind)
@@ -133,30 +125,80 @@ class Case:
 
     @cached_property
     def open(self) -> OpenElection:
-        return election.open_election(self.manifest, self.claims.contract, self.setup, self.claims.attachments)
-
-    @cached_property
-    def before(self) -> list[LogRecord]:
-        """The records that the settlement fixes."""
-        settlement = Settlement.parse(self.body(Kind.SETTLEMENT), self.manifest.body_mode == "hash")
-        return [record for record in self.records if record.position < settlement.head.size]
-
-    @cached_property
-    def reasons(self) -> dict[int, Reason]:
-        roll = election.roll_state(self.open, self.before).roll
-        return ballots.reasons(
-            self.open, roll, election.of_kind(self.before, Kind.BALLOT), self.progress, self.processes
+        opened = election.only(self.setup, Kind.OPEN)
+        return election.opened_election(
+            self.manifest, self.claims.contract, opened, self.places, self.roll_record, self.roll, self.joint
         )
 
     @cached_property
+    def settlement(self) -> Settlement:
+        return Settlement.parse(self.body(Kind.SETTLEMENT), self.manifest.body_mode == "hash")
+
+    @cached_property
+    def before(self) -> list[LogRecord]:
+        """The records that the settlement fixes, but for ballots."""
+        return [record for record in self.records if record.position < self.settlement.head.size]
+
+    @cached_property
+    def votes(self) -> int:
+        """How many ballots the settlement fixes."""
+        return self.log.ballots.below(self.settlement.head.size)
+
+    @cached_property
+    def not_held(self) -> Collection[int]:
+        """The numbers of the ballots that count for nothing since nobody vouches for their bodies: in hash mode those that the settlement's
+        bitmap leaves out. Raises MissingBodies where one that it has is not to be had, Malformed, MissingAttachment."""
+        held = self.log.ballots
+        if self.manifest.body_mode != "hash":
+            return {number for number in held.missing if number < self.votes}
+        bitmap = election.read_bitmap(self.settlement, self.claims.attachments)
+        positions = held.positions[: self.votes]
+        inside = sum(position in bitmap for position in positions)
+        if inside != len(bitmap):
+            raise Malformed("bitmap", "speaks of positions that are no ballots")
+        missing = [
+            positions[number] for number in sorted(held.missing) if number < self.votes and positions[number] in bitmap
+        ]
+        if missing:
+            raise election.MissingBodies(missing)
+        return {number for number, position in enumerate(positions) if position not in bitmap}
+
+    @cached_property
+    def roll_state(self) -> RollState:
+        """The roll with its changes before the settlement."""
+        return election.roll_state(self.open, self.before)
+
+    @cached_property
+    def reasons(self) -> bytearray:
+        """The engine's answer for each ballot that the settlement fixes."""
+        size = self.settlement.head.size
+        root = self.roots([size])[size]
+        return ballots.reasons(self.open, self.roll_state.roll, self.log, self.votes, root, self.progress, self.work)
+
+    def count_with(self, reasons: bytes | bytearray) -> CountedColumns:
+        """The counted set, given these reasons."""
+        check_ins = [(r.position, batch) for r, batch in election.readable(self.before, Kind.CHECK_IN, CheckIns.parse)]
+        rules = count.Rules(self.roll_state, check_ins, self.open.stations, self.manifest.revote, self.manifest.channel)
+        return count.count(self.log.ballots, reasons, rules, self.not_held)
+
+    @cached_property
     def settled(self) -> SettledElection:
-        return election.settle(self.open, self.records, self.reasons)
+        record = election.only(self.records, Kind.SETTLEMENT)
+        groups = count.group_sums(
+            self.open, self.roll_state.roll, self.log, self.counted, self.progress, self.work.cores
+        )
+        return SettledElection(self.open, self.settlement, record, self.roll_state, self.counted, groups)
+
+    @cached_property
+    def counted(self) -> CountedColumns:
+        """What became of every ballot that the settlement fixes."""
+        return self.count_with(self.reasons)
 
     @cached_property
     def recounted(self) -> dict[str, Any]:
         """The `counted_set` that the result record must have."""
-        counted = self.settled.counted
-        return {"counted": sum(1 for _ in counted.counted()), "root": counted.root().hex(), "size": len(counted.rows)}
+        counted = self.counted
+        return {"counted": counted.tally()[Status.COUNTED], "root": counted.root().hex(), "size": len(counted.rows)}
 
     # ---- the result
 

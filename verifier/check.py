@@ -170,7 +170,8 @@ def markdown() -> str:
         " id it is *consistent; compare this id*; else *not verified*. Exit status: 0, 0 and 1; 2 where the verifier could not run.",
         "",
         "`verify config` runs the checks marked ● before the poll opens, `verify tally` all of them. `verify explain ID` prints one."
-        " `tests/tamper/recipes.py` holds, for each check, a dishonest election that this check alone rejects.",
+        " `tests/tamper/` holds, for each check, three dishonest elections or more that it rejects, one of them alone, and `make mutation` shows that every"
+        " rejecting branch of the verifier is needed for one of them.",
     ]
     for letter, (group, question) in GROUPS.items():
         lines += [

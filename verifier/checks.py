@@ -14,7 +14,7 @@ from chain.contract import artifact
 from chain.deploy import constructor_arguments, parse_creation
 from chain.errors import BadSignature
 from chain.sign import SIGNATURE, recover_record
-from protocol import ceremony, election, paper
+from protocol import ceremony, election, engine, paper
 from protocol.ballot import Reason
 from protocol.counting import Status
 from protocol.election import LogRecord
@@ -37,6 +37,8 @@ from protocol.tally import TooFewShares
 from verifier import windows
 from verifier.case import Case
 from verifier.check import CHECKS, MOST_SENTENCES, Check, Fault, Found, NotApplicable, Result, check, run
+from verifier.log import Run, positions
+from verifier.setup import read_setup_report
 
 __all__ = ["CHECKS", "Check", "Result", "run"]
 
@@ -51,13 +53,14 @@ __all__ = ["CHECKS", "Check", "Result", "run"]
 )  # fmt: skip
 def log_has_no_gap(case: Case) -> Found:
     faults, expected = [], 0
-    for record in case.claims.records:
-        if record.position != expected:
-            faults.append(Fault(record.position, f"stands where record {expected} belongs"))
-        expected = record.position + 1
-    if not case.claims.records:
+    for item in case.log.order:
+        first, count = (item.first, item.count) if isinstance(item, Run) else (item.position, 1)
+        if first != expected:
+            faults.append(Fault(first, f"stands where record {expected} belongs"))
+        expected = first + count
+    if not case.log.size:
         faults.append(Fault(None, case.claims.contradiction or "the log is empty"))
-    return Found(faults, f"{len(case.claims.records)} records")
+    return Found(faults, f"{case.log.size} records")
 
 
 @check(
@@ -67,14 +70,13 @@ def log_has_no_gap(case: Case) -> Found:
     remedy="Ask another node or mirror for the body; its SHA-256 is in the log.",
 )  # fmt: skip
 def bodies_are_there(case: Case) -> Found:
-    missing = [
-        Fault(r.position, f"the body of {r.entry.body_hash.hex()} is not to be had")
-        for r in case.claims.records
-        if r.body is None
-    ]
-    if not case.claims.records:
+    ballots, others = case.log.ballots, case.log.others
+    hashes = {r.position: r.entry.body_hash for r in others if r.body is None}
+    hashes |= {ballots.positions[number]: ballots.hash(number) for number in ballots.missing}
+    missing = [Fault(position, f"the body of {hashes[position].hex()} is not to be had") for position in sorted(hashes)]
+    if not case.log.size:
         missing.append(Fault(None, "no record was read"))
-    return Found(missing, f"{sum(len(r.body or b'') for r in case.claims.records)} bytes")
+    return Found(missing, f"{ballots.bytes + sum(len(r.body or b'') for r in others)} bytes")
 
 
 @check(
@@ -215,23 +217,20 @@ def board_is_the_manifests(case: Case) -> Found:
 )  # fmt: skip
 def roles_are_right(case: Case) -> Found:
     roles, faults = case.manifest.roles, []
-    for record in case.claims.records:
-        kind, index = record.kind, record.entry.role
-        expected = _reserved(kind)
+    for item in case.log.order:
+        kind, index = (Kind.BALLOT, item.role) if isinstance(item, Run) else (item.kind, item.entry.role)
+        expected, wrong = _reserved(kind), ""
         if expected is not None:
             if index != expected:
-                faults.append(Fault(record.position, f"a {_kind(kind)} record from role {index}, expected {expected}"))
+                wrong = f"a {_kind(kind)} record from role {index}, expected {expected}"
         elif index >= len(roles):
-            faults.append(Fault(record.position, f"from role {index}; the manifest has {len(roles)}"))
+            wrong = f"from role {index}; the manifest has {len(roles)}"
         else:
             wanted = RoleKind.RELAYER if kind == Kind.BALLOT else SIGNER.get(Kind(kind)) if kind in SIGNER else None
             if wanted and roles[index].kind != wanted:
-                faults.append(
-                    Fault(
-                        record.position,
-                        f"a {_kind(kind)} record from a {roles[index].kind.text}, expected a {wanted.text}",
-                    )
-                )
+                wrong = f"a {_kind(kind)} record from a {roles[index].kind.text}, expected a {wanted.text}"
+        if wrong:
+            faults += [Fault(position, wrong) for position in positions(item)]
     return Found(faults, f"{len(roles)} roles")
 
 
@@ -253,7 +252,7 @@ def roles_signed(case: Case) -> Found:
     roles, faults, count = case.manifest.roles, [], 0
     cosigners = case.manifest.roles_of(RoleKind.COSIGNER)
     numbers = dict.fromkeys(range(len(roles)), 0)
-    for record in case.claims.records:
+    for record in case.log.others:
         if record.kind not in SIGNER and record.kind != Kind.COMPLAINT:
             continue
         parts = [record.signatures[i : i + SIGNATURE] for i in range(0, len(record.signatures), SIGNATURE)]
@@ -324,8 +323,9 @@ def officers_signed(case: Case) -> Found:
     remedy="See A01. Compare block times with another node.",
 )  # fmt: skip
 def in_time(case: Case) -> Found:
-    faults = [Fault(position, why) for position, why in windows.out_of_place(case.manifest, case.claims.records)]
-    return Found(faults, f"from {case.claims.records[0].entry.time} to {case.claims.records[-1].entry.time}")
+    order = case.log.order
+    faults = [Fault(position, why) for position, why in windows.out_of_place(case.manifest, order)]
+    return Found(faults, f"from {windows.time_of(order[0])} to {windows.time_of(order[-1])}")
 
 
 @check(
@@ -350,7 +350,7 @@ def heads_are_named(case: Case) -> Found:
 @check(
     "K03", "Stations' records follow each other", needs="C01 I01",
     proves="Each station's check-in batches are numbered from 0 and its results from 1 without a gap; each revealed document is the one whose hash was"
-    " signed, for that station and revision, and is revealed once.",
+    " signed, for that station and revision, and is revealed once; after the embargo a result is amended only once it is revealed.",
     failure="A station's record is missing or was repeated, or a document was revealed that nobody signed for that station.",
     remedy="Ask the station for its journal; compare with another node.",
 )  # fmt: skip
@@ -359,16 +359,20 @@ def stations_in_order(case: Case) -> Found:
     batches: dict[int, int] = {}
     revisions: dict[int, int] = {}
     signed: dict[bytes, StationHash] = {}
+    last: dict[int, bytes] = {}
     revealed: set[bytes] = set()
-    for record in case.records:
+    for record in case.log.others:
         if record.kind not in (Kind.CHECK_IN, Kind.STATION_HASH, Kind.STATION_RESULT) or record.body is None:
+            continue
+        if record.position in case.malformed and record.kind != Kind.STATION_RESULT:
             continue
         count += 1
         if record.kind == Kind.STATION_RESULT:
-            found, document = signed.get(record.entry.body_hash), paper.StationResult.parse(record.body)
+            # The board goes by a document's hash alone, so a void one is revealed too.
+            found, document = signed.get(record.entry.body_hash), case.documents.get(record.entry.body_hash)
             if found is None:
                 faults.append(Fault(record.position, "this document's hash was never recorded"))
-            elif (document.station, document.revision) != (found.station, found.revision):
+            elif document and (document.station, document.revision) != (found.station, found.revision):
                 faults.append(
                     Fault(
                         record.position,
@@ -393,7 +397,12 @@ def stations_in_order(case: Case) -> Found:
             found = StationHash.parse(record.body)
             if found.document in signed:
                 faults.append(Fault(record.position, "this document's hash is recorded already"))
-            signed[found.document] = found
+            amended = last.get(station)
+            if amended and amended not in revealed and record.entry.time >= case.manifest.windows.reveal_not_before:
+                faults.append(
+                    Fault(record.position, "amends a result that is not revealed, though the embargo is over")
+                )
+            signed[found.document], last[station] = found, found.document
     if not count:
         raise NotApplicable("there are no station records")
     return Found(faults, f"{count} records")
@@ -407,7 +416,7 @@ def stations_in_order(case: Case) -> Found:
     remedy="The statuses per ballot are public; compare the board's list with this verifier's to find the ballot.",
 )  # fmt: skip
 def counted_set_is_right(case: Case) -> Found:
-    counted, expected = case.settled.counted, case.recounted
+    expected = case.recounted
     position = election.only(case.records, Kind.RESULT).position
     wrong = [name for name in expected if case.announced["counted_set"].get(name) != expected[name]]
     faults = [
@@ -417,7 +426,7 @@ def counted_set_is_right(case: Case) -> Found:
         )
         for name in wrong
     ]
-    tallied = {status: sum(row.status == status for row in counted.rows) for status in Status}
+    tallied = case.counted.tally()
     note = ", ".join(f"{number} {status.text}" for status, number in tallied.items() if number) or "no ballots"
     return Found(faults, f"{note}; root {expected['root']}")
 
@@ -525,6 +534,28 @@ def check_ins_match(case: Case) -> Found:
     return Found(faults, "; ".join([f"{len(stations)} stations", *double[:MOST_SENTENCES]]), facts)
 
 
+@check(
+    "K10", "The setup is the one that was verified before", needs="C01 I01",
+    proves="The report of `verify config` that you gave is about this board, and the log extends the one that it saw: the setup that was verified"
+    " before the poll is the setup of this election.",
+    failure="Another setup was shown before the poll than the one that the election was held with: the log was exchanged since.",
+    remedy="Keep the earlier report: it names the head of the log then. Compare with others who ran `verify config`.",
+)  # fmt: skip
+def setup_is_the_verified_one(case: Case) -> Found:
+    if case.setup_report is None:
+        raise NotApplicable("no report of an earlier `verify config` was given")
+    seen = read_setup_report(case.setup_report)
+    here = (case.manifest.election_id.hex(), case.claims.chain_id, case.claims.contract.hex())
+    if seen.board != here:
+        return Found(
+            [Fault(None, f"the report {seen.name} is about election {seen.board[0]}, contract 0x{seen.board[2]}")]
+        )
+    if case.roots([seen.head.size]).get(seen.head.size) != seen.head.root:
+        why = f"the log does not extend the {seen.head.size} records under {seen.head.root.hex()} of the report {seen.name}"
+        return Found([Fault(None, why)])
+    return Found([], f"report {seen.name}, of the log's first {seen.head.size} records")
+
+
 # ---------------------------------------------------------------- integrity
 
 
@@ -550,14 +581,10 @@ def manifest_is_well_formed(case: Case) -> Found:
     remedy="Compare with another node; the first position named is where the two logs part.",
 )  # fmt: skip
 def tree_is_the_log(case: Case) -> Found:
-    claims = case.claims
-    faults = [
-        Fault(record.position, "the body is not the one whose hash is in the log")
-        for record in claims.records
-        if record.body is not None and hashlib.sha256(record.body).digest() != record.entry.body_hash
-    ]
+    claims, total = case.claims, case.log.size
+    faults = [Fault(position, "the body is not the one whose hash is in the log") for position in case.log.mismatched]
     sizes = [size for size, _ in claims.roots]
-    rebuilt = case.roots([*sizes, len(claims.records)])
+    rebuilt = case.roots([*sizes, total])
     faults += [
         Fault(
             size - 1,
@@ -566,9 +593,9 @@ def tree_is_the_log(case: Case) -> Found:
         for size, root in claims.roots
         if rebuilt.get(size) != root
     ]
-    if sizes != sorted(set(sizes)) or sizes[-1:] != [len(claims.records)]:
+    if sizes != sorted(set(sizes)) or sizes[-1:] != [total]:
         faults.append(Fault(None, "the announced roots do not lead, step by step, to the last record"))
-    head = LogHead(len(claims.records), rebuilt[len(claims.records)])
+    head = LogHead(total, rebuilt[total])
     if claims.head != head:
         faults.append(
             Fault(
@@ -600,12 +627,12 @@ LAID_OUT_BY_THE_BOARD = (
 )  # fmt: skip
 def records_are_well_formed(case: Case) -> Found:
     void = {
-        record.position for record in case.claims.records
+        record.position for record in case.log.others
         if record.position in case.malformed and record.kind in set(Kind) - {Kind.BALLOT, *LAID_OUT_BY_THE_BOARD} and len(record.body or b"") in range(1, MAX_BODY + 1)
     }  # fmt: skip
     faults = [Fault(position, why) for position, why in case.malformed.items() if position not in void]
     listed = [f"record {position} is void: {case.malformed[position]}" for position in sorted(void)]
-    return Found(faults, "; ".join([f"{len(case.claims.records)} records", *listed[:MOST_SENTENCES]]), sorted(void))
+    return Found(faults, "; ".join([f"{case.log.size} records", *listed[:MOST_SENTENCES]]), sorted(void))
 
 
 @check(
@@ -628,7 +655,7 @@ def places_are_well_formed(case: Case) -> Found:
     remedy="Compare the counts per unit with the official register. The roll must be made again.",
 )  # fmt: skip
 def roll_is_well_formed(case: Case) -> Found:
-    case.roll.check()
+    case.roll.check(engine.are_points)
     return Found([], f"{len(case.roll)} rows in {len(case.roll.unit_counts())} units")
 
 
@@ -694,8 +721,9 @@ def ceremony_is_complete(case: Case) -> Found:
     remedy="The positions are named. No valid result counts them: the authority must say why it did.",
 )  # fmt: skip
 def ballots_are_valid(case: Case) -> Found:
-    rows = case.settled.counted.rows
-    invalid = {row.position: Reason(row.reference) for row in rows if row.status == Status.INVALID}
+    counted = case.settled.counted
+    rows = [case.counted.row(number) for number in case.counted.of_status(Status.INVALID)]
+    invalid = {row.position: Reason(row.reference) for row in rows}
     blindly = bool(invalid) and _is_result_without_proofs(case)
     faults = [
         Fault(position, f"{reason.text}, yet the result takes this ballot for valid")
@@ -704,14 +732,14 @@ def ballots_are_valid(case: Case) -> Found:
     ]
     named = [f"{position} ({reason.text})" for position, reason in sorted(invalid.items())]
     most = ", ".join(named[:MOST_SENTENCES]) + (" …" if len(named) > MOST_SENTENCES else "")
-    note = f"{len(rows)} ballots, {len(invalid)} invalid" + (f": {most}" if named else "")
+    note = f"{len(counted.rows)} ballots, {len(invalid)} invalid" + (f": {most}" if named else "")
     refused = [f"roll change {position}: {why}" for position, why in case.settled.roll_state.refused]
     return Found(faults, "; ".join([note, *refused]), sorted(invalid))
 
 
 def _is_result_without_proofs(case: Case) -> bool:
     """True where the announced counted set is just the one that comes out when no proof is looked at."""
-    _, blind = election.counted_set(case.open, case.before, {})
+    blind = case.count_with(bytes(case.votes))
     announced = case.announced["counted_set"].get("root")
     return announced == blind.root().hex() != case.recounted["root"]
 
@@ -755,11 +783,11 @@ def consensus_is_proven(case: Case) -> Found:
     except BallotboardError as error:
         return Found([Fault(None, str(error))])
     faults = []
-    if proven.head.size != len(case.leaves):
+    if proven.head.size != case.log.size:
         faults.append(
             Fault(
                 None,
-                f"the validators signed for a log of {proven.head.size} records, and this one has {len(case.leaves)}",
+                f"the validators signed for a log of {proven.head.size} records, and this one has {case.log.size}",
             )
         )
     elif proven.head.root != case.roots([proven.head.size])[proven.head.size]:
@@ -812,11 +840,8 @@ def reports_agree(case: Case) -> Found:
 def promises_were_kept(case: Case) -> Found:
     if case.promises is None:
         raise NotApplicable("no file of promises was given")
-    first: dict[bytes, LogRecord] = {}
-    for record in case.claims.records:
-        if record.kind == Kind.BALLOT:
-            first.setdefault(record.entry.body_hash, record)
     promises = case.statements
+    first = case.log.find({promise.ballot for promise in promises})
     roots = case.roots(promise.head.size for promise in promises)
     faults = []
     for promise in promises:
@@ -825,8 +850,8 @@ def promises_were_kept(case: Case) -> Found:
             faults.append(
                 Fault(None, f"ballot {promise.ballot.hex()} was promised by {promise.by} and is not in the log")
             )
-        elif landed.entry.time > promise.by:
-            faults.append(Fault(landed.position, f"was promised by {promise.by} and came at {landed.entry.time}"))
+        elif landed[1] > promise.by:
+            faults.append(Fault(landed[0], f"was promised by {promise.by} and came at {landed[1]}"))
         if roots.get(promise.head.size) != promise.head.root:
             faults.append(
                 Fault(None, f"ballot {promise.ballot.hex()}: the log does not extend the head that was promised on")

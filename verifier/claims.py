@@ -1,16 +1,22 @@
 """What a verifier is given: claims. A source reads them from somewhere and vouches for nothing.
 
-`NodeSource` (verifier/node.py) reads a node; an archive reader joins by offering the same one method.
+`NodeSource` (verifier/node.py) reads a node, `ArchiveSource` (verifier/stored.py) an archive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from protocol.election import LogRecord
+from protocol.errors import BallotboardError
 from protocol.records import LogHead
+
+
+class WrongInput(BallotboardError):
+    """What was given to the verifier, or what it works with, cannot be used: it could not run, which says nothing about the election."""
+
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, of how many)."""
@@ -35,11 +41,11 @@ class Claims:
     contract: bytes
     creation: bytes
     runtime_code: bytes
-    records: list[LogRecord]
-    roots: list[tuple[int, bytes]]
+    records: Sequence[LogRecord]
+    roots: Sequence[tuple[int, bytes]]
     head: LogHead
-    attachments: dict[bytes, bytes] = field(default_factory=dict)
-    blocks: list[tuple[int, bytes]] = field(default_factory=list)
+    attachments: Mapping[bytes, bytes] = field(default_factory=dict)
+    blocks: Sequence[tuple[int, bytes]] = ()
     evidence: bytes = b""
     contradiction: str = ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,34 +11,57 @@ from typing import Annotated, Any
 import typer
 
 from chain import console
-from chain.console import BoardOption, CometOption, ContractOption, JsonOption, RpcOption, emit
+from chain.console import BoardOption, CometOption, ContractOption, JsonOption, PassphraseOption, RpcOption, emit
+from chain.errors import NodeUnreachable
 from protocol.encoding import unhex
 from protocol.errors import BallotboardError
 from protocol.receipt import RECEIPT_FORMAT, Receipt, ReceiptWrong
-from verifier import check, checks, receipts
+from protocol.records import Kind
+from verifier import certify, check, checks, diff, html, receipts, watch
+from verifier.ballots import Work
 from verifier.case import Case
-from verifier.node import NodeSource
+from verifier.claims import Source
+from verifier.log import MEMORY
 from verifier.report import Report
 from verifier.run import verify_config, verify_tally
+from verifier.stored import ArchiveSource
+
+MEGABYTES = MEMORY // 2**20
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Recompute everything and believe nobody. Exit status: 0 verified, 1 does not verify, 2 could not run.\n\n"
-    "Example: ballotboard verify tally --rpc http://127.0.0.1:8545 --contract 0x… --election ID",
+    "Example: ballotboard verify tally election.archive --election ID",
 )
 
 ElectionOption = Annotated[
     str | None, typer.Option("--election", help="Election id as printed on voters' cards: 64 hex digits.")
 ]
+ArchiveArgument = Annotated[
+    Path | None, typer.Argument(metavar="[ARCHIVE]", help="File of `ballotboard archive make`, instead of a node.")
+]
+ArchiveOption = Annotated[
+    Path | None, typer.Option("--archive", help="File of `ballotboard archive make`, instead of a node.")
+]
+MemoryOption = Annotated[
+    int,
+    typer.Option(
+        "--memory", min=1, help="Megabytes that the list of ballots may take; what is more goes to temporary files."
+    ),
+]
 EvidenceOption = Annotated[
     Path | None, typer.Option("--evidence", help="File of `chain export-evidence`, instead of asking a validator.")
+]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Write the report to this file too, as one page that needs nothing else.")
 ]
 Files = Annotated[list[Path], typer.Argument(help="Receipt files.")]
 
 
 @app.command()
 def tally(
+    archive: ArchiveArgument = None,
     board: BoardOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
@@ -48,57 +72,104 @@ def tally(
         list[Path] | None,
         typer.Option(help="File with signed promises, a voter's evidence file or a receipt; may be repeated."),
     ] = None,
+    setup_report: Annotated[
+        Path | None,
+        typer.Option(
+            "--config-report", help="What `verify config --json` printed before the poll: does the log extend that one?"
+        ),
+    ] = None,
     processes: Annotated[
-        int, typer.Option(help="Processes for ballots where the native engine is not installed; 0: all cores.")
+        int,
+        typer.Option(
+            min=0, help="Threads for ballots, or processes where the native engine is not installed; 0: all cores."
+        ),
     ] = 0,
+    dask: Annotated[
+        str,
+        typer.Option(
+            help="Address of a Dask scheduler, such as tcp://127.0.0.1:8786, whose workers verify the ballots."
+        ),
+    ] = "",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that keeps what is done, so that a run that was killed can go on. It is worth something to this account only."
+        ),
+    ] = None,
+    memory: MemoryOption = MEGABYTES,
+    page: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a finished election: every check of docs/checks.md, and the totals recomputed.
+    """Verify a finished election: every check of docs/checks.md, and the totals recomputed. An archive needs no network.
+
+    Example: ballotboard verify tally election.archive --election ID
 
     Example: ballotboard verify tally --rpc http://127.0.0.1:8545 --contract 0x… --election ID
     """
     statements = [statement for path in promises for statement in read_promises(path)] if promises else None
-    with _Bars() as progress:
+    setup = _read_json(setup_report) if setup_report else None
+    with Bars() as progress:
+        source = _source(archive, board, rpc, contract, comet, evidence, memory)
+        work = Work(processes, dask, checkpoint)
         report = verify_tally(
-            _source(board, rpc, contract, comet, evidence), _election_id(election), progress, processes, statements
+            source, _election_id(election), progress, promises=statements, work=work, setup_report=setup
         )
-    _end(report, as_json)
+    _end(report, as_json, page)
 
 
 @app.command()
 def config(
+    archive: ArchiveArgument = None,
     board: BoardOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
     comet: CometOption = None,
     evidence: EvidenceOption = None,
     election: ElectionOption = None,
+    page: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify the setup of an election before the poll opens.
+    """Verify the setup of an election before the poll opens. With --json it prints the report to which `verify tally --config-report` is bound.
 
     Example: ballotboard verify config --rpc http://127.0.0.1:8545 --contract 0x… --election ID
     """
-    with _Bars() as progress:
-        report = verify_config(_source(board, rpc, contract, comet, evidence), _election_id(election), progress)
-    _end(report, as_json)
+    with Bars() as progress:
+        report = verify_config(
+            _source(archive, board, rpc, contract, comet, evidence), _election_id(election), progress
+        )
+    _end(report, as_json, page)
 
 
 @app.command()
 def receipt(
     files: Files,
+    evidence: Annotated[
+        Path | None,
+        typer.Option("--evidence", help="The validators' evidence of the receipts' head, where it is not in the file."),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest", help="The election's manifest, which names the validators; its hash is the election id."
+        ),
+    ] = None,
+    archive: ArchiveOption = None,
     board: BoardOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check receipts, offline; with a node (--rpc and --contract, or --board) also against its log, and what became of the ballots.
+    """Check receipts, offline; with an archive or a node (--rpc and --contract, or --board) also against its log, and what became of the ballots.
 
-    Example: ballotboard verify receipt receipt.json
+    A file may hold, beside the receipt, the validators' evidence and the manifest: {"receipt": …, "evidence": …, "manifest": …}.
+
+    Example: ballotboard verify receipt receipt.json --archive election.archive
     """
-    found = [Receipt.parse(_read(path).strip()) for path in files]
+    held = [receipts.read_file(_read(path)) for path in files]
+    found = [one.receipt for one in held]
+    proof, body = (_read(path) if path else b"" for path in (evidence, manifest))
     values: list[dict[str, Any]] = []
-    for path, one in zip(files, found, strict=True):
+    for path, one, given in zip(files, found, held, strict=True):
         value: dict[str, Any] = {
             "file": str(path),
             "ballot": one.ballot_hash.hex(),
@@ -106,13 +177,21 @@ def receipt(
             "roll_index": receipts.roll_index(one),
         }
         try:
-            value |= {"ok": True, "status": "recorded", "attempts": None, "detail": receipts.offline(one, found)}
+            lines = receipts.offline(one, found)
+            signed = _signed(one, proof or given.evidence, body or given.manifest)
+            value |= {
+                "ok": True,
+                "status": "recorded",
+                "attempts": None,
+                "signed": signed[0],
+                "detail": [*lines, signed[1]],
+            }
         except ReceiptWrong as wrong:
-            value |= {"ok": False, "status": None, "attempts": None, "detail": [str(wrong)]}
+            value |= {"ok": False, "status": None, "attempts": None, "signed": None, "detail": [str(wrong)]}
         values.append(value)
-    if board or rpc or contract:
-        with _Bars() as progress:
-            case = Case(_source(board, rpc, contract).read(progress), progress=progress)
+    if archive or board or rpc or contract:
+        with Bars() as progress:
+            case = Case(_source(archive, board, rpc, contract).read(progress), progress=progress)
             good = [i for i, value in enumerate(values) if value["ok"]]
             for i, fate in zip(good, receipts.compare([found[i] for i in good], case), strict=True):
                 values[i] |= _with_log(fate, values[i]["detail"])
@@ -128,6 +207,7 @@ def receipt(
 @app.command("audited-ballot")
 def audited_ballot(
     file: Annotated[Path, typer.Argument(help="The file that the booth handed out.")],
+    archive: ArchiveOption = None,
     board: BoardOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
@@ -141,15 +221,123 @@ def audited_ballot(
     found = receipts.read_audited(_read(file).strip())
     value = receipts.describe(found)
     value["differs"] = None
-    if board or rpc or contract:
-        with _Bars() as progress:
-            value["differs"] = receipts.differences(found, Case(_source(board, rpc, contract).read(progress)))
+    if archive or board or rpc or contract:
+        with Bars() as progress:
+            value["differs"] = receipts.differences(found, Case(_source(archive, board, rpc, contract).read(progress)))
         value["ok"] = value["ok"] and not value["differs"]
     if as_json:
         emit(value)
     else:
         typer.echo("\n".join(_audit_words(value)))
     raise typer.Exit(0 if value["ok"] else 1)
+
+
+@app.command("certify")
+def certifying(
+    file: Annotated[Path, typer.Argument(metavar="REPORT", help="What `verify tally --json` printed.")],
+    key: Annotated[Path, typer.Option("--key", help="Key file of a verifier that the manifest names.")],
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Reveal what was committed to, once the others have committed.")
+    ] = False,
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a report and put it on the record, as a registered verifier: a commitment first, then with --reveal what it was to.
+
+    What will be revealed is kept in REPORT.reveal; do not lose it.
+    Example: ballotboard verify certify report.json --key keys/verifier.json
+    """
+    from chain.contract import Refused
+    from chain.keys import load_account  # as below: not with the others, for its weight
+    from chain.rpc import connect
+    from chain.writer import Writer
+
+    report, secret = certify.read_report(_read(file)), file.with_name(file.name + ".reveal")
+    where = console.connection(board, rpc, contract)
+    said = certify.kept(secret, report) if reveal else certify.statement(report)
+    account = load_account(key, console.passphrase(passphrase_file))
+    if not reveal:
+        certify.keep(said, secret)
+    try:
+        writer = Writer(connect(where.rpc), where.contract, account)
+        (position,) = writer.append(Kind.REPORT, said.body() if reveal else said.commitment(), [account]).positions
+    except Refused:
+        if not reveal:
+            secret.unlink()  # nothing was sent, so nothing is committed to
+        raise
+    value = {"position": position, "revealed": reveal, "report": report.sha256, "good": said.good}
+    if as_json:
+        emit(value)
+    else:
+        typer.echo(
+            f"record {position}: {'revealed' if reveal else 'committed to'} report {report.sha256}, {'good' if said.good else 'bad'}"
+        )
+
+
+@app.command("diff")
+def difference(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The earlier archive.")],
+    new: Annotated[
+        Path | None, typer.Argument(metavar="[NEW]", help="The later archive; else a node is asked.")
+    ] = None,
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Does a later copy of a log extend an earlier one, record for record? If not, name the first record that is another.
+
+    Example: ballotboard verify diff monday.archive tuesday.archive
+    """
+    with Bars() as progress:
+        later = _source(new, board, rpc, contract).read(progress)
+        found = diff.compare(Case(ArchiveSource(old).read(progress)), Case(later))
+    if as_json:
+        emit(found.json())
+    else:
+        kinds = "".join(f"  {number:>7,} {kind}\n" for kind, number in sorted(found.added.items()))
+        typer.echo(f"{'EXTENDS' if found.extends else 'DOES NOT EXTEND'}\n{found.detail}\n{kinds}".rstrip())
+    raise typer.Exit(0 if found.extends else 1)
+
+
+@app.command("watch")
+def watching(
+    state: Annotated[
+        Path, typer.Argument(metavar="STATE", help="File that keeps every head seen; made by the first look.")
+    ],
+    archive: ArchiveOption = None,
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    comet: CometOption = None,
+    election: ElectionOption = None,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = watch.INTERVAL,
+    once: Annotated[bool, typer.Option("--once", help="Look once: for a timer of your own.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch a board: pull, check what is new, keep every head seen, and stop with exit status 1 when history changes or a check fails.
+
+    A node that cannot be reached is said and asked again (with --once: exit status 2). With --json one line a look.
+    Example: ballotboard verify watch board.heads --rpc http://127.0.0.1:8545 --contract 0x… --election ID
+    """
+    source, id = _source(archive, board, rpc, contract, comet), _election_id(election)
+    while True:
+        try:
+            found, after = watch.look(Case(source.read(), id), watch.State.load(state))
+        except NodeUnreachable as error:
+            if once:
+                raise
+            console.note(f"no look: {error}")
+        else:
+            after.save(state)
+            line = f"{'ok' if found.ok else 'ALARM'}  {found.head.size} {found.head.root.hex()}  {found.detail}"
+            typer.echo(json.dumps(found.json()) if as_json else line)
+            if once or not found.ok:
+                raise typer.Exit(0 if found.ok else 1)
+        time.sleep(interval)
 
 
 @app.command()
@@ -181,10 +369,7 @@ def list_checks(markdown: Annotated[bool, typer.Option("--markdown", help="Print
 
 def read_promises(path: Path) -> list[Any]:
     """Signed promises from a file: one, a list of them, a voter's evidence file, or a receipt that holds one. Refusals are left out."""
-    try:
-        value = json.loads(_read(path))
-    except ValueError as error:
-        raise BallotboardError(f"{path} is not JSON: {error}") from error
+    value = _read_json(path)
     if isinstance(value, dict) and value.get("format") == RECEIPT_FORMAT:
         value = value.get("promise")
     if isinstance(value, dict) and isinstance(value.get("statements"), list):
@@ -199,14 +384,35 @@ def read_promises(path: Path) -> list[Any]:
 
 
 def _source(
+    archive: Path | None,
     board: Path | None,
     rpc: str | None,
     contract: str | None,
     comet: str | None = None,
     evidence: Path | None = None,
-) -> NodeSource:
+    memory: int = MEGABYTES,
+) -> Source:
+    given = _read(evidence) if evidence else b""
+    if archive:
+        if board or rpc or contract or comet:
+            raise BallotboardError("name an archive or a node, not both")
+        return ArchiveSource(archive, memory * 2**20, given)
     found = console.connection(board, rpc, contract, comet)
-    return NodeSource(found.rpc, found.contract, found.comet, _read(evidence) if evidence else b"")
+    from verifier.node import NodeSource  # not with the others: what talks to a node takes half a second to import
+
+    return NodeSource(found.rpc, found.contract, found.comet, given, memory * 2**20)
+
+
+def _signed(receipt: Receipt, proof: bytes, manifest: bytes) -> tuple[bool | None, str]:
+    """(whether the validators' signatures were checked and hold, in words); what was not checked says so. Raises ReceiptWrong."""
+    if not proof:
+        return None, "It came without the validators' signatures, so nothing shows yet that they recorded it."
+    if not manifest:
+        return (
+            None,
+            "The validators' signatures that came with it were NOT CHECKED: name the election's manifest with --manifest.",
+        )
+    return True, receipts.sealed(receipt, proof, manifest)
 
 
 def _election_id(text: str | None) -> bytes | None:
@@ -220,7 +426,19 @@ def _read(path: Path) -> bytes:
         raise BallotboardError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _end(report: Report, as_json: bool) -> None:
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise BallotboardError(f"{path} is not JSON: {error}") from error
+
+
+def _end(report: Report, as_json: bool, page: Path | None) -> None:
+    if page:
+        try:
+            page.write_text(html.page(report), encoding="utf-8")
+        except OSError as error:
+            raise BallotboardError(f"cannot write {page}: {error.strerror}") from error
     if as_json:
         emit(report.json())
     else:
@@ -271,7 +489,7 @@ def _audit_words(value: dict[str, Any]) -> list[str]:
     return lines
 
 
-class _Bars(AbstractContextManager["_Bars"]):
+class Bars(AbstractContextManager["Bars"]):
     """Progress on standard error: one bar for each thing that is being done."""
 
     def __init__(self) -> None:

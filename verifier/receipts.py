@@ -6,21 +6,24 @@ An audited ballot shows a choice, and is never cast; it proves that the device e
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chain import evidence
 from protocol import election
-from protocol.ballot import BallotContext, BallotRefused, create_unsigned, fingerprint, read_header
+from protocol.ballot import BallotContext, create_unsigned, fingerprint, read_header
 from protocol.counting import CountedRow, Status
-from protocol.encoding import members, parse_json, unhex
+from protocol.encoding import canonical_json, members, parse_json, unhex
 from protocol.errors import BallotboardError, Malformed
 from protocol.group import parse_point
-from protocol.manifest import Contest, _contest
+from protocol.manifest import Contest, Manifest, parse_contest
 from protocol.receipt import Receipt, ReceiptWrong, check_statement
 from protocol.records import Kind
-from verifier import ballots, checks
+from verifier import checks
 from verifier.case import Case
 
 AUDIT_FORMAT = "ballotboard/audited-ballot/v1"
@@ -74,6 +77,52 @@ def offline(receipt: Receipt, others: Sequence[Receipt] = ()) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class Held:
+    """What is in a receipt's file: the receipt and, where they came with it, the validators' evidence and the manifest (else empty)."""
+
+    receipt: Receipt
+    evidence: bytes = b""
+    manifest: bytes = b""
+
+
+def read_file(data: bytes) -> Held:
+    """A receipt, or an object with a `receipt` and perhaps its `evidence` and `manifest`, as relayers give it; what else it has is not looked
+    at. Raises Malformed."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("receipt", f"not JSON: {error}") from error
+    if not isinstance(value, dict) or "receipt" not in value:
+        return Held(Receipt.parse(data.strip()))
+    parts = {name: canonical_json(value[name]) for name in ("evidence", "manifest") if value.get(name) is not None}
+    return Held(Receipt.parse(canonical_json(value["receipt"])), **parts)
+
+
+def sealed(receipt: Receipt, proof: bytes, manifest: bytes) -> str:
+    """What the validators' evidence proves of a receipt, offline, in a sentence. Raises ReceiptWrong where it does not prove it.
+
+    The manifest is the one whose hash is the election id; the evidence is of the receipt's head, or of its record.
+    """
+    if hashlib.sha256(manifest).digest() != receipt.election_id:
+        raise ReceiptWrong("the manifest is not that of the receipt's election")
+    try:
+        known = Manifest.parse(manifest)
+        proven = evidence.verify(proof, known, receipt.contract)
+    except BallotboardError as error:
+        raise ReceiptWrong(f"the validators' signatures do not show that it was recorded: {error}") from error
+    if known.chain_id != receipt.chain_id:
+        raise ReceiptWrong("the receipt is of another chain than the manifest")
+    if proven.entry is None:
+        if proven.head != receipt.head:
+            raise ReceiptWrong("the validators signed for another log than the receipt's")
+    elif (proven.position, proven.entry) != (receipt.position, receipt.entry):
+        raise ReceiptWrong("the validators signed for another record than the receipt's")
+    elif (proven.block, proven.block_hash) != (receipt.block_number, receipt.block_hash):
+        raise ReceiptWrong("the validators signed for another block than the receipt's")
+    return f"Validators with {proven.signed_power} of {proven.total_power} power signed for it in block {proven.block}: no single node made it up."
+
+
 def compare(receipts: Sequence[Receipt], case: Case) -> list[Fate | ReceiptWrong]:
     """For each receipt, which passed `offline`, what the log says of it, or why it is not of this log.
 
@@ -84,24 +133,26 @@ def compare(receipts: Sequence[Receipt], case: Case) -> list[Fate | ReceiptWrong
             raise BallotboardError(
                 f"the node's log does not stand: {result.check.id} ({result.check.title}): {result.detail}"
             )
-    by_index: dict[int, list[election.LogRecord]] = {roll_index(receipt): [] for receipt in receipts}
-    for record in case.of_kind(Kind.BALLOT):
-        index = _index(record)
-        if index in by_index:
-            by_index[index].append(record)
+    log, wanted = case.log, {roll_index(receipt) for receipt in receipts}
+    mine = [number for number, row in enumerate(log.ballots.rows) if row in wanted]
     rows: dict[int, CountedRow] = {}
     if case.of_kind(Kind.SETTLEMENT):
         # Other voters' ballots cannot change what became of these: theirs need not be verified here.
-        related = [record for records in by_index.values() for record in records]
-        roll = election.roll_state(case.open, case.before).roll
-        reasons = ballots.reasons(case.open, roll, related, case.progress, case.processes)
-        rows = {row.position: row for row in election.counted_set(case.open, case.before, reasons)[1].rows}
+        related = [number for number in mine if number < case.votes]
+        reasons = bytearray(case.votes)
+        for number, reason in zip(
+            related, case.open.engine.verify(log.some(related), case.roll_state.roll), strict=True
+        ):
+            reasons[number] = reason
+        counted = case.count_with(reasons)
+        rows = {log.ballots.positions[number]: counted.row(number) for number in related}
     roots = case.roots(receipt.head.size for receipt in receipts)
     found: list[Fate | ReceiptWrong] = []
     for receipt in receipts:
         try:
             _same_log(receipt, case, roots)
-            attempts = tuple(record.position for record in by_index[roll_index(receipt)])
+            index = roll_index(receipt)
+            attempts = tuple(log.ballots.positions[number] for number in mine if log.ballots.rows[number] == index)
             found.append(Fate(rows.get(receipt.position), attempts))
         except ReceiptWrong as wrong:
             found.append(wrong)
@@ -127,13 +178,6 @@ def _same_log(receipt: Receipt, case: Case, roots: dict[int, bytes]) -> None:
             check_statement(receipt.promise, manifest)
         except Malformed as error:
             raise ReceiptWrong(f"the promise in the receipt is none: {error}") from error
-
-
-def _index(record: election.LogRecord) -> int | None:
-    try:
-        return read_header(record.body or b"")[0]
-    except BallotRefused:
-        return None
 
 
 # ---------------------------------------------------------------- audited ballots
@@ -184,7 +228,7 @@ def read_audited(body: bytes) -> Audited:
             raise Malformed(f"{field}.{name}", f"needs {bits} bits")
     if not all(isinstance(choice, list) and all(type(v) is int for v in choice) for choice in value["choices"]):
         raise Malformed(f"{field}.choices", "must be lists of 0 and 1")
-    contests = tuple(_contest(item, f"{field}.contests[{i}]") for i, item in enumerate(value["contests"]))
+    contests = tuple(parse_contest(item, f"{field}.contests[{i}]") for i, item in enumerate(value["contests"]))
     style = value["style"]
     public_key, key = (
         parse_point(unhex(value[name], 32, f"{field}.{name}"), f"{field}.{name}") for name in ("public_key", "key")

@@ -121,8 +121,7 @@ def make_report(run: str, case: Case, results: list[Result], seconds: float) -> 
         return all(id in by_id and by_id[id].good for id in ids)
 
     manifest = case.manifest if passed("I01") else None
-    rows = case.settled.counted.rows if passed("E02") else []
-    counted = sum(row.status == Status.COUNTED for row in rows)
+    statuses = case.counted.tally() if passed("E02") else dict.fromkeys(Status, 0)
     contests = _contests(case) if passed("E03", "I06") else []
     single = contests[0] if len(contests) == 1 else None
     value = {
@@ -137,9 +136,9 @@ def make_report(run: str, case: Case, results: list[Result], seconds: float) -> 
         "head": {"size": case.claims.head.size, "root": case.claims.head.root.hex()},
         "settlement_root": case.settled.settlement.head.root.hex() if passed("E02") else None,
         "state": case.state.hex() if passed("K08") else None,
-        "ballots": len(rows),
-        "accepted": counted,
-        "attempts": {s.text: sum(row.status == s for row in rows) for s in Status if s != Status.COUNTED},
+        "ballots": sum(statuses.values()),
+        "accepted": statuses[Status.COUNTED],
+        "attempts": {s.text: statuses[s] for s in Status if s != Status.COUNTED},
         "tally": _votes(single, "online"),
         "paper": _votes(single, "paper"),
         "total": _votes(single, "total"),

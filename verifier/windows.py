@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chain.contract import Phase
-from protocol.election import LogRecord
 from protocol.manifest import Manifest
 from protocol.records import Kind
+from verifier.log import Item, Run, positions
 
 UNTIL_RESULT = (Phase.SETUP, Phase.OPEN, Phase.CLOSED, Phase.SETTLED)
 
@@ -47,43 +47,50 @@ REQUIRES: dict[int, Kind] = {Kind.OPEN: Kind.ROLL, Kind.RESULT: Kind.PARTIAL_DEC
 END_OF_TIME = 2**40
 
 
-def out_of_place(manifest: Manifest, records: Sequence[LogRecord]) -> Iterator[tuple[int, str]]:
-    """(position, why) for every record that the contract would have refused where and when it stands."""
+def out_of_place(manifest: Manifest, order: Sequence[Item]) -> Iterator[tuple[int, str]]:
+    """(position, why) for every record that the contract would have refused where and when it stands. Ballots of one run share all of it."""
     phase, close, before = Phase.SETUP, manifest.windows.close, 0
     met: set[int] = set()
-    for record in records:
-        kind, time = record.kind, record.entry.time
+    for item in order:
+        kind, time, here = Kind.BALLOT if isinstance(item, Run) else item.kind, time_of(item), positions(item)
         if time < before:
-            yield record.position, f"its time {time} is before that of the record in front of it, {before}"
+            yield here[0], f"its time {time} is before that of the record in front of it, {before}"
         before = max(before, time)
 
-        if (kind == Kind.MANIFEST) != (record.position == 0):
-            yield record.position, "the manifest is record 0, and nothing else is"
+        if (kind == Kind.MANIFEST) != (here[0] == 0):
+            yield here[0], "the manifest is record 0, and nothing else is"
         if phase not in PHASES.get(kind, (phase,)):
-            yield record.position, f"a {_name(kind)} record in phase {phase.name.lower()}"
+            yield from ((position, f"a {_name(kind)} record in phase {phase.name.lower()}") for position in here)
         if kind in REQUIRES and REQUIRES[kind] not in met:
-            yield record.position, f"there is no {REQUIRES[kind].text} record before it"
+            yield here[0], f"there is no {REQUIRES[kind].text} record before it"
         if kind == Kind.ROLL and kind in met:
-            yield record.position, "there is one roll, and this is another"
+            yield here[0], "there is one roll, and this is another"
 
         earliest, latest = _window(manifest, kind, close)
         if time < earliest:
-            yield record.position, f"a {_name(kind)} record at {time}, which may come from {earliest} on"
+            why = f"a {_name(kind)} record at {time}, which may come from {earliest} on"
+            yield from ((position, why) for position in here)
         if time >= latest:
-            yield record.position, f"a {_name(kind)} record at {time}, which must come before {latest}"
+            why = f"a {_name(kind)} record at {time}, which must come before {latest}"
+            yield from ((position, why) for position in here)
 
-        if kind == Kind.EXTENSION:
+        if kind == Kind.EXTENSION and not isinstance(item, Run):
             later = int.from_bytes(
-                (record.body or b"")[:5], "big"
+                (item.body or b"")[:5], "big"
             )  # as the contract reads it, whatever the reason behind it is
             if not close < later <= manifest.windows.close_not_after:
                 yield (
-                    record.position,
+                    item.position,
                     f"extends the poll from {close} to {later}; the manifest allows until {manifest.windows.close_not_after}",
                 )
             close = max(close, later)
         met.add(kind)
         phase = max(phase, BEGINS.get(kind, phase))  # never back, so that one misplaced record is one fault
+
+
+def time_of(item: Item) -> int:
+    """The block time of a run or of one record."""
+    return item.time if isinstance(item, Run) else item.entry.time
 
 
 def _window(manifest: Manifest, kind: int, close: int) -> tuple[int, int]:

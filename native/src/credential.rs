@@ -1,5 +1,7 @@
-//! Credentials: the key of a printed code (docs/protocol.md, section 4). In constant time, secrets are overwritten.
+//! Multiples of known points by many secret scalars: the keys of printed codes (docs/protocol.md, section 4), encryptions.
+//! In constant time, secrets are overwritten.
 
+use curve25519_dalek::ristretto::CompressedRistretto;
 use curve25519_dalek::scalar::Scalar;
 use hkdf::Hkdf;
 use sha2::Sha512;
@@ -47,6 +49,38 @@ pub fn public_keys<A: FixedBase>(
             secrets.push(*secret_key(code, nonce, serial)?);
         }
         Ok(arithmetic.multiply(&[(arithmetic.generator(), &secrets)]).into_flattened())
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<Vec<u8>>>>()?.concat())
+}
+
+/// Σ point_j·scalar_j over each row of as many scalars as there are points, few and known in advance, all valid.
+pub fn fixed_rows<A: FixedBase>(
+    arithmetic: A,
+    points: &[[u8; 32]],
+    scalars: &[[u8; 32]],
+    threads: usize,
+) -> Result<Vec<u8>> {
+    if points.is_empty() || !scalars.len().is_multiple_of(points.len()) {
+        fail!("scalars: {} are no rows for {} points", scalars.len(), points.len());
+    }
+    let mut tables = Vec::with_capacity(points.len());
+    for (number, point) in points.iter().enumerate() {
+        match CompressedRistretto(*point).decompress() {
+            Some(point) => tables.push(arithmetic.table(&point)),
+            None => fail!("points[{number}]: not the canonical encoding of a ristretto255 point"),
+        }
+    }
+    let batches: Vec<_> = scalars.chunks(points.len() * BATCH).collect();
+    let parts = parallel::map(threads, batches.len(), |batch| {
+        let mut columns = Zeroizing::new(vec![Vec::with_capacity(BATCH); points.len()]);
+        for (i, scalar) in batches[batch].iter().enumerate() {
+            match Option::<Scalar>::from(Scalar::from_canonical_bytes(*scalar)) {
+                Some(scalar) => columns[i % points.len()].push(scalar),
+                None => fail!("scalars[{}]: not below the group order", batch * points.len() * BATCH + i),
+            }
+        }
+        let terms: Vec<_> = tables.iter().zip(columns.iter()).map(|(table, column)| (table, &column[..])).collect();
+        Ok(arithmetic.multiply(&terms).into_flattened())
     });
     Ok(parts.into_iter().collect::<Result<Vec<Vec<u8>>>>()?.concat())
 }

@@ -11,6 +11,7 @@ pub mod dlog;
 pub mod election;
 pub mod equality;
 pub mod error;
+pub mod knowledge;
 #[cfg(target_arch = "x86_64")]
 pub mod lanes;
 pub mod layout;

@@ -20,7 +20,7 @@ use crate::lanes::Lanes;
 use crate::layout::Contest;
 use crate::packed::{Cursor, Roll, pieces, rows};
 use crate::sums::Groups;
-use crate::{credential, dlog, election, equality, merkle, sums, verify};
+use crate::{credential, dlog, election, equality, knowledge, merkle, sums, verify};
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -242,6 +242,19 @@ fn mul_points<'py>(py: Python<'py>, scalars: Buffer, points: Buffer, threads: us
 }
 
 #[pyfunction]
+#[pyo3(signature = (points, scalars, threads = 1, plain = false))]
+fn fixed_rows<'py>(
+    py: Python<'py>,
+    points: Buffer,
+    scalars: Buffer,
+    threads: usize,
+    plain: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let (points, scalars) = (rows::<32>(bytes(&points)?, "points")?, rows::<32>(bytes(&scalars)?, "scalars")?);
+    Ok(give(py, py.detach(|| with_arithmetic!(plain, |a| credential::fixed_rows(a, points, scalars, threads)))?))
+}
+
+#[pyfunction]
 #[pyo3(signature = (name, statements, secret, points, threads = 1))]
 fn dleq_prove_many<'py>(
     py: Python<'py>,
@@ -279,6 +292,24 @@ fn dleq_verify_many<'py>(
         proofs: rows(bytes(&proofs)?, "proofs")?,
     };
     let valid = py.detach(|| with_arithmetic!(plain, |a| equality::verify(a, &proofs, threads)))?;
+    Ok(give(py, valid.into_iter().map(u8::from).collect::<Vec<_>>()))
+}
+
+#[pyfunction]
+#[pyo3(signature = (name, statements, publics, proofs, threads = 1, plain = false))]
+fn knowledge_verify_many<'py>(
+    py: Python<'py>,
+    name: &str,
+    statements: Buffer,
+    publics: Buffer,
+    proofs: Buffer,
+    threads: usize,
+    plain: bool,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let statements = pieces::<2>(bytes(&statements)?)?;
+    let (publics, proofs) = (rows(bytes(&publics)?, "publics")?, rows(bytes(&proofs)?, "proofs")?);
+    let valid =
+        py.detach(|| with_arithmetic!(plain, |a| knowledge::verify(a, name, &statements, publics, proofs, threads)))?;
     Ok(give(py, valid.into_iter().map(u8::from).collect::<Vec<_>>()))
 }
 
@@ -371,6 +402,8 @@ fn ballotboard_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(backend, module)?)?;
     module.add_function(wrap_pyfunction!(add_ciphertexts, module)?)?;
     module.add_function(wrap_pyfunction!(mul_points, module)?)?;
+    module.add_function(wrap_pyfunction!(fixed_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(knowledge_verify_many, module)?)?;
     module.add_function(wrap_pyfunction!(dleq_prove_many, module)?)?;
     module.add_function(wrap_pyfunction!(dleq_verify_many, module)?)?;
     module.add_function(wrap_pyfunction!(discrete_logs, module)?)?;

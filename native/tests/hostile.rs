@@ -6,7 +6,9 @@ mod common;
 use std::sync::LazyLock;
 
 use ballotboard_native::arithmetic::Plain;
+use ballotboard_native::credential::fixed_rows;
 use ballotboard_native::equality::{self, PROOF, Proofs};
+use ballotboard_native::knowledge;
 use ballotboard_native::packed::{Roll, pieces, rows};
 use ballotboard_native::sums::{Groups, add_columns, sums};
 use ballotboard_native::verify::{Reason, verify};
@@ -65,6 +67,23 @@ fn target_points(data: &[u8]) {
     let claims = Proofs { name: "partial", public, statements: &statements, points, images, proofs };
     with_each_arithmetic!(|arithmetic| {
         assert!(equality::verify(arithmetic, &claims, 1).unwrap().iter().all(|valid| !valid));
+    });
+    target_knowledge(data);
+}
+
+/// `data` as proofs of knowledge with their public keys, as points and as scalars.
+fn target_knowledge(data: &[u8]) {
+    let rows_of_three = rows::<{ 32 + knowledge::PROOF }>(&data[..data.len() / 96 * 96], "claims").unwrap();
+    let (publics, proofs): (Vec<[u8; 32]>, Vec<[u8; knowledge::PROOF]>) =
+        rows_of_three.iter().map(|row| (*row.first_chunk().unwrap(), *row.last_chunk().unwrap())).unzip();
+    let statements = vec![&b"statement"[..]; proofs.len()];
+    let points = &rows::<32>(&data[..data.len() / 32 * 32], "points").unwrap()[..(data.len() / 32).min(2)];
+    let scalars = rows::<32>(&data[..data.len() / 64 * 64], "scalars").unwrap();
+    let plain = fixed_rows(Plain, points, scalars, 1);
+    with_each_arithmetic!(|arithmetic| {
+        let valid = knowledge::verify(arithmetic, "unit-sum", &statements, &publics, &proofs, 2).unwrap();
+        assert!(valid.len() == proofs.len() && valid.iter().all(|valid| !valid));
+        assert_eq!(plain, fixed_rows(arithmetic, points, scalars, 2));
     });
 }
 

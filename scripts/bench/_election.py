@@ -31,12 +31,13 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Poll:
-    """The board (20 bytes), the opened election, and each voter's secret by row of the roll."""
+    """The board (20 bytes), the opened election, each voter's secret by row of the roll, and the only trustee's share of the key."""
 
     contract: bytes
     manifest: Manifest
     election: OpenElection
     secrets: Sequence[int]
+    share: int
 
     def ballots(self, first: int, count: int) -> list[bytes]:
         """A ballot of each of the voters `first` … `first + count − 1`, alternately yes and no."""
@@ -91,7 +92,8 @@ def open_poll(chain: Anvil, voters: int, folder: Path, passphrase: str) -> Poll:
     writer.append(Kind.OPEN, writer.board.head().body(), [AUTHORITY])
     Connection(chain.url, checksummed(board.address), manifest.election_id.hex(), []).save(folder / "board.json")
     election = read_log(chain.web3, board.address).open()
-    return Poll(board.address, manifest, election, [secret for _, secret in people])
+    share = ceremony.share_secret(setting, secret, first, second)
+    return Poll(board.address, manifest, election, [secret for _, secret in people], share)
 
 
 def _digest(purpose: str, number: int) -> bytes:

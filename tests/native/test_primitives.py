@@ -193,3 +193,62 @@ def test_more_cards_than_a_batch_keep_their_serials():
     codes = [sha256(b"%d" % i).digest()[:16] for i in range(1000)]
     together = native.credentials(b"".join(codes), bytes(32), 5, 2)
     assert together == b"".join(native.credentials(code, bytes(32), 5 + i) for i, code in enumerate(codes))
+
+
+# ---------------------------------------------------------------- proofs of knowledge, multiples of fixed points
+
+
+def test_proofs_of_knowledge_are_accepted_and_each_fault_is_named_in_its_place():
+    secrets = [secret(f"signer {i}") for i in range(19)]
+    statements = [b"statement %d" % i * i for i in range(19)]
+    public = [base(x) for x in secrets]
+    found = [proofs.prove_knowledge("unit-sum", s, x) for s, x in zip(statements, secrets, strict=True)]
+    high = (int.from_bytes(found[0][32:], "little") + ORDER).to_bytes(32, "little")
+    wrong = {
+        1: {"proof": found[2]}, 3: {"statement": b"another"}, 5: {"public": public[6]}, 7: {"public": IDENTITY},
+        9: {"proof": IDENTITY + found[9][32:]}, 11: {"proof": found[11][:32] + b"\xff" * 32}, 13: {"public": b"\xff" * 32},
+        15: {"proof": found[15][:31] + bytes([found[15][31] | 128]) + found[15][32:]}, 0: {"proof": found[0][:32] + high},
+    }  # fmt: skip
+    claims = [{"statement": s, "public": p, "proof": f} for s, p, f in zip(statements, public, found, strict=True)]
+    for changes in ({}, wrong):
+        changed = [claim | changes.get(i, {}) for i, claim in enumerate(claims)]
+        expected = bytes(proofs.verify_knowledge("unit-sum", c["statement"], c["public"], c["proof"]) for c in changed)
+        assert expected == bytes(i not in changes for i in range(19))
+        packed = pack_bodies(c["statement"] for c in changed), *(b"".join(c[n] for c in changed) for n in ("public", "proof"))  # fmt: skip
+        for threads in (1, 2):
+            for plain in (False, True):
+                assert native.knowledge_verify_many("unit-sum", *packed, threads, plain) == expected
+        assert not any(native.knowledge_verify_many("another-name", *packed))
+
+
+def test_lists_of_proofs_and_statements_must_be_of_one_length():
+    for wrong in (
+        (b"", POINTS[0], bytes(64)),
+        (pack_bodies([b""]), b"", bytes(64)),
+        (pack_bodies([b""]), POINTS[0], b""),
+    ):
+        with pytest.raises(ValueError, match=r"for [01] statements"):
+            native.knowledge_verify_many("unit-sum", *wrong)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 300])
+def test_multiples_of_fixed_points_are_summed_by_row(count, plain):
+    fixed = POINTS[:2]
+    scalars = [[(0, 1, ORDER - 1, secret(f"s {i} {j}"))[(i + j) % 4] for j in range(2)] for i in range(count)]
+    expected = [total([mul(x, p) for x, p in zip(row, fixed, strict=True)]) for row in scalars]
+    packed = b"".join(scalar_bytes(x) for row in scalars for x in row)
+    for threads in (1, 2):
+        assert cut(native.fixed_rows(b"".join(fixed), packed, threads, plain)) == expected
+
+
+def test_fixed_points_and_scalars_that_are_none_are_named():
+    one = scalar_bytes(1)
+    with pytest.raises(ValueError, match=r"points\[1\]: not the canonical"):
+        native.fixed_rows(POINTS[0] + b"\xff" * 32, one * 2)
+    with pytest.raises(ValueError, match=r"scalars\[601\]: not below the group order"):
+        native.fixed_rows(POINTS[0] + POINTS[1], one * 601 + b"\xff" * 32)
+    with pytest.raises(ValueError, match="are no rows for 2 points"):
+        native.fixed_rows(POINTS[0] + POINTS[1], one)
+    with pytest.raises(ValueError, match="are no rows for 0 points"):
+        native.fixed_rows(b"", one)

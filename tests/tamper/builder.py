@@ -10,17 +10,19 @@ It has every kind of record and every contest rule, six voters in two units and 
     row 4   votes, then its card is lost: revoked, and row 6 is added, which votes
     row 5   votes online, then on paper at station 1: replaced
 
-Trustees 1 to 3, any two of whom can decrypt. Nothing here is random but proofs' nonces and the ceremony's shares.
+Trustees 1 to 3, any two of whom can decrypt. Nothing here is random: within `seeded`, proofs' nonces and the ceremony's shares come from a text.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from eth_account import Account
@@ -28,7 +30,7 @@ from eth_account import Account
 from chain.contract import artifact
 from chain.deploy import constructor_arguments, creation_input
 from chain.sign import sign_record
-from protocol import attachments, ceremony, election, merkle, tally
+from protocol import attachments, ceremony, election, group, merkle, tally
 from protocol.attachments import Attachment, Station, Unit, roll_row, unit_counts_hash
 from protocol.election import LogRecord, OpenElection, SettledElection
 from protocol.encoding import canonical_json, parse_json
@@ -484,6 +486,21 @@ def _in_memory() -> Election:
 
 
 _prepare: Callable[[], Election] = lambda: _in_memory().copy()  # noqa: E731
+
+
+@contextmanager
+def seeded(text: str) -> Iterator[None]:
+    """Within it, `protocol.group.random_scalar` draws from this text, so that an election is the same in every run."""
+    count = itertools.count()
+
+    def randbelow(bound: int) -> int:
+        return int.from_bytes(hashlib.sha512(f"{text} {next(count)}".encode()).digest(), "big") % bound
+
+    before, group.secrets = group.secrets, SimpleNamespace(randbelow=randbelow)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        group.secrets = before
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.tamper.builder import (
     CHAIN_ID,
     CHOICES,
     CONTRACT,
+    COUNTED_TOTALS,
     FIRST_VOTE_OF_ROW_0,
     REGISTRAR,
     RELAYER,
@@ -39,16 +40,20 @@ from tests.tamper.builder import (
     VERIFIER,
     Draft,
     Election,
+    MemorySource,
     address,
     claims_of,
     credential,
+    head_of,
     hold,
     key,
     officers,
     reseal,
+    seeded,
     statement,
 )
 from verifier.claims import Claims
+from verifier.run import verify_config
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,10 @@ class Tampered:
     election_id: bytes
     promises: Sequence[Any] | None = None
     run: str = "tally"
+    setup_report: dict[str, Any] | None = None
+    online: dict[str, list[int]] = field(default_factory=lambda: COUNTED_TOTALS)
+    accepted: int = 4
+    """Totals of the counted ballots and their number, where the verdict is good."""
 
 
 @dataclass(frozen=True)
@@ -73,30 +82,48 @@ class Recipe:
 
 RECIPES: list[Recipe] = []
 
+
+@cache
+def made(recipe: Recipe) -> Tampered:
+    """The case, made once in memory; nobody changes it."""
+    return recipe.make()
+
+
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Of secp256k1."""
 
 
-def recipe(fails: str, *says: str) -> Callable[[Callable[[], Any]], Callable[[], Tampered]]:
-    """Enter a function into the table; its name is the title. It gives an Election, Claims, or Tampered."""
+def recipe(fails: str, *says: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    """Enter a function into the table; its name is the title."""
 
-    def enter(make: Callable[[], Any]) -> Callable[[], Tampered]:
-        def made() -> Tampered:
+    def entered(make: Callable[[], Any]) -> Callable[[], Any]:
+        enter(make.__name__.replace("_", " "), fails, says, make)
+        return make
+
+    return entered
+
+
+def enter(title: str, fails: str, says: Sequence[str], make: Callable[[], Any]) -> None:
+    """Enter a recipe into the table; `make` gives an Election, Claims, or Tampered. All that is random in it comes from its title."""
+
+    def case() -> Tampered:
+        honest()
+        with seeded(title):
             found = make()
             if isinstance(found, Election):
                 return Tampered(found.claims(), found.manifest.election_id)
             return found if isinstance(found, Tampered) else Tampered(found, honest().manifest.election_id)
 
-        RECIPES.append(Recipe(make.__name__.replace("_", " "), frozenset(fails.split()), says, made))
-        return made
-
-    return enter
+    if any(recipe.title == title for recipe in RECIPES):
+        raise ValueError(f"two recipes have the title {title}")
+    RECIPES.append(Recipe(title, frozenset(fails.split()), tuple(says), case))
 
 
 @cache
 def honest() -> Election:
     """Never changed by a recipe: each makes its own lists."""
-    return hold()
+    with seeded("the honest election"):
+        return hold()
 
 
 def after(step: str, more: Callable[[Election], Any], **other: Any) -> Election:
@@ -614,8 +641,10 @@ def an_extension_beyond_what_the_manifest_allows() -> Election:
 
 
 def late_stations(e: Election) -> None:
-    Election.report_stations(e)
-    e.drafts[-3:] = [replace(d, time=3110) for d in e.drafts[-3:]]
+    """After the embargo a result is amended only once it is revealed, so there is none to amend."""
+    e.documents = [e.result_of(0), e.result_of(1)]
+    for document in e.documents:
+        e.append_hash(document, 3110)
 
 
 def late_reveal(e: Election) -> None:
@@ -693,6 +722,18 @@ def a_document_recorded_for_two_revisions() -> Election:
         e.append_station(Kind.STATION_HASH, 2370, body, 2, 0)
 
     return after("report_stations", again)
+
+
+@recipe("K03", "though the embargo is over")
+def a_result_amended_after_the_embargo_before_it_is_revealed() -> Election:
+    """The officers know the other stations' results by then, and choose what to show."""
+
+    def reveal(e: Election) -> None:
+        e.documents[1] = replace(e.documents[1], revision=3)
+        e.append_hash(e.documents[1], 2550)
+        Election.reveal(e)
+
+    return hold(reveal=reveal)
 
 
 @recipe("K04", "root of the counted set")
@@ -1166,3 +1207,52 @@ def a_node_that_changes_the_result() -> Claims:
     value = parse_json(honest().drafts[at].body or b"")
     value["online"][0]["totals"].reverse()
     return claims(changed(at, body=canonical_json(value)))
+
+
+def verified_before(seen: Election, shown: Election | None = None) -> Tampered:
+    """The honest election, or another, to an observer who has verified the setup of `seen` before the poll."""
+    found = shown or honest()
+    report = verify_config(MemorySource(seen.claims()), seen.manifest.election_id).json()
+    assert report["verdict"] == "verified", report
+    return Tampered(found.claims(), found.manifest.election_id, setup_report=report)
+
+
+@recipe("")
+def a_setup_that_was_verified_before() -> Tampered:
+    return verified_before(honest_setup())
+
+
+def honest_setup() -> Election:
+    """The honest election up to its open poll."""
+    found = honest().copy()
+    found.drafts = found.drafts[: first(Kind.OPEN) + 1]
+    return found
+
+
+@recipe("K10", "does not extend the 12 records")
+def a_setup_that_was_made_again_after_it_was_verified() -> Tampered:
+    return verified_before(honest_setup(), hold(Election, open_poll=later_open))
+
+
+def later_open(e: Election) -> None:
+    """The poll opens a second later than it did."""
+    e.append(Kind.OPEN, 1101, head_of(e.drafts).body(), AUTHORITY)
+    e.opened = e.open_election()
+
+
+@recipe("K10", "is about election")
+def a_setup_of_another_election_than_the_one_that_was_verified() -> Tampered:
+    class Other(Election):
+        def manifest_value(self) -> dict[str, Any]:
+            return super().manifest_value() | {"name": "Another election"}
+
+    return verified_before(hold(Other, until="fill_ballots"))
+
+
+@recipe("K10", "does not extend the 39 records")
+def a_log_that_is_shorter_than_when_its_setup_was_verified() -> Tampered:
+    longer = after("certify", lambda e: e.append(Kind.COMPLAINT, 3600, statement(Kind.COMPLAINT, "late", 0), VERIFIER))
+    return verified_before(longer)
+
+
+from tests.tamper import forms  # noqa: E402, F401  enters the tables of forms, which need what is above

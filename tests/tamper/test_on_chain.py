@@ -19,13 +19,15 @@ import pytest
 
 from chain.anvil import Anvil
 from chain.contract import artifact, topic
+from chain.keys import save_account
 from chain.rpc import call
 from protocol.merkle import inclusion_proof
 from protocol.receipt import Receipt
 from protocol.records import Kind
 from scripts import cli
+from tests.second import checker
 from tests.tamper.builder import COUNTED_TOTALS, PAPER_TOTALS, STEPS, hold, prepared, preparing
-from tests.tamper.on_chain import START, ChainElection
+from tests.tamper.on_chain import START, ChainElection, account
 from tests.tamper.recipes import RECIPES, flip
 from verifier.check import FAIL
 from verifier.node import NodeSource
@@ -387,3 +389,62 @@ def test_every_step_of_the_election_is_taken_on_the_chain(chain: Chain) -> None:
     with preparing(chain.again):
         found = hold()
     assert STEPS[-1] == "certify" and {draft.kind for draft in found.drafts} == set(Kind)
+
+
+def test_a_verifier_commits_to_its_report_and_reveals_it_and_a_watch_follows(chain: Chain, tmp_path: Path) -> None:
+    with preparing(chain.again):
+        hold(until="announce")
+    place = ("--rpc", chain.anvil.url, "--contract", chain.contract)
+    watching = ("verify", "watch", str(tmp_path / "heads"), "--once", "--json", *place, "--election", chain.election)
+    first = ballotboard(*watching)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert json.loads(first.stdout)["new"] == json.loads(first.stdout)["head"]["size"]
+    archived = ballotboard("archive", "make", str(tmp_path / "before.archive"), *place)
+    assert archived.returncode == 0, archived.stderr
+    extracted = ballotboard("archive", "extract", str(tmp_path / "before.archive"), str(tmp_path / "record"))
+    assert extracted.returncode == 0, extracted.stderr
+    second = checker.verify(checker.load(tmp_path / "record"))
+    assert second.verified and second.online == COUNTED_TOTALS and second.paper == PAPER_TOTALS
+
+    page = tmp_path / "report.html"
+    told = tally(chain, "--election", chain.election, "--json", "--html", str(page))
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["report"] in page.read_text()
+    (tmp_path / "report.json").write_text(told.stdout)
+    save_account(tmp_path / "verifier.json", account("verifier"), "secret")
+    (tmp_path / "secret").write_text("secret\n")
+    certify = ("verify", "certify", str(tmp_path / "report.json"), "--key", str(tmp_path / "verifier.json"), "--passphrase-file", str(tmp_path / "secret"), "--json", *place)  # fmt: skip
+    early = ballotboard(*certify, "--reveal")
+    assert early.returncode == 2 and "commit first" in early.stderr
+    committed = ballotboard(*certify)
+    assert committed.returncode == 0, committed.stderr
+    again = ballotboard(*certify)
+    assert again.returncode == 2 and "--reveal" in again.stderr
+    revealed = ballotboard(*certify, "--reveal")
+    assert revealed.returncode == 0, revealed.stderr
+    assert json.loads(revealed.stdout)["position"] == json.loads(committed.stdout)["position"] + 1
+    after = json.loads(tally(chain, "--election", chain.election, "--json").stdout)
+    assert "1 good on this state" in next(c["detail"] for c in after["checks"] if c["id"] == "E05")
+
+    second = ballotboard(*watching)
+    assert second.returncode == 0 and json.loads(second.stdout)["new"] == 2
+    difference = ballotboard("verify", "diff", str(tmp_path / "before.archive"), *place)
+    assert difference.returncode == 0 and "EXTENDS" in difference.stdout and "2 report" in difference.stdout
+    chain.again()  # the chain as it was before the poll: another history
+    third = ballotboard(*watching)
+    assert third.returncode == 1 and "History has changed" in json.loads(third.stdout)["detail"]
+    difference = ballotboard("verify", "diff", str(tmp_path / "before.archive"), *place)
+    assert difference.returncode == 1 and "ends before record" in difference.stdout
+
+
+def test_a_report_that_was_changed_or_is_none_is_not_certified(tmp_path: Path) -> None:
+    report = verify_tally(hold().source(), None).json()
+    for changed, why in (
+        (report | {"accepted": 5}, "was changed after it was made"),
+        (report | {"sentence": "All is well."}, "was changed after it was made"),
+        ({}, "this is no report"),
+        ([], "this is no report"),
+    ):
+        (tmp_path / "report.json").write_text(json.dumps(changed))
+        found = ballotboard("verify", "certify", str(tmp_path / "report.json"), "--key", "none")
+        assert found.returncode == 2 and why in found.stderr

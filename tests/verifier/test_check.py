@@ -19,6 +19,7 @@ from verifier import check, checks
 from verifier.case import Case, WrongInput
 from verifier.check import FAIL, NOT_APPLICABLE, NOT_RUN, PASS, Check, Fault, Found, NotApplicable
 from verifier.report import make_report
+from verifier.run import verify_config, verify_tally
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "checks.md"
 
@@ -45,7 +46,7 @@ def test_the_documented_table_is_that_of_the_code() -> None:
 
 def test_numbers_are_never_given_to_another_check() -> None:
     assert " ".join(checks.CHECKS) == (
-        "C01 C02 C03 C04 C05 C06 A01 A02 A03 A04 A05 A06 K01 K02 K03 K04 K05 K06 K07 K08 K09 I01 I02 I03 I04 I05 I06 E01 E02 E03 E04 E05 E06"
+        "C01 C02 C03 C04 C05 C06 A01 A02 A03 A04 A05 A06 K01 K02 K03 K04 K05 K06 K07 K08 K09 K10 I01 I02 I03 I04 I05 I06 E01 E02 E03 E04 E05 E06"
     )
     with pytest.raises(ValueError, match="C01"):
         check.check("C01", "another", proves="", failure="", remedy="")(lambda case: Found([]))
@@ -123,3 +124,34 @@ def test_each_check_can_be_explained() -> None:
     for one in checks.CHECKS.values():
         text = check.explain(one)
         assert text.startswith(one.id) and "What to do" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"head": {"size": 1, "root": "00" * 32}},
+        {"run": "tally"},
+        {"verdict": "not verified"},
+        {"report": "00" * 32},
+        {"head": None},
+        {"report": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_report_of_a_good_setup_binds_nothing_and_is_no_verdict(change: dict[str, Any]) -> None:
+    e = honest()
+    report = verify_config(e.source(), e.manifest.election_id).json()
+    assert verify_tally(e.source(), e.manifest.election_id, setup_report=report).verdict == "verified"
+    with pytest.raises(WrongInput):
+        verify_tally(e.source(), e.manifest.election_id, setup_report={**report, **change})
+
+
+def test_a_setup_that_did_not_verify_binds_nothing_even_with_a_hash_of_its_own() -> None:
+    e = honest()
+    report = verify_config(e.source(), bytes(32))
+    assert report.verdict == "not verified"
+    with pytest.raises(WrongInput, match="in which nothing was found wrong"):
+        verify_tally(e.source(), e.manifest.election_id, setup_report=report.json())
+    with pytest.raises(WrongInput, match="in which nothing was found wrong"):
+        tally = verify_tally(e.source(), e.manifest.election_id).json()
+        verify_tally(e.source(), e.manifest.election_id, setup_report=tally)

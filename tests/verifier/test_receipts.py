@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from chain.evidence import verify
 from protocol import merkle
 from protocol.encoding import canonical_json, parse_json
 from protocol.errors import BallotboardError, Malformed
 from protocol.group import base
 from protocol.receipt import Receipt, ReceiptWrong
 from protocol.records import Entry, LogHead
-from tests.tamper.builder import CHOICES, COUNTED_TOTALS, Election, hold, reseal
+from tests.chain import evidence_world
+from tests.tamper.builder import CHAIN_ID, CHOICES, CONTRACT, COUNTED_TOTALS, Election, hold, reseal
 from tests.tamper.recipes import changed, claims, honest
 from verifier import receipts
 from verifier.case import Case
@@ -146,6 +148,99 @@ def test_a_log_that_does_not_stand_says_nothing_of_a_receipt() -> None:
     broken = claims(reseal(changed(1, body=b"{}")))
     with pytest.raises(BallotboardError, match="the node's log does not stand: E01"):
         receipts.compare([receipt_of("row 1")], Case(broken))
+
+
+# ---------------------------------------------------------------- receipts with the validators' signatures
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> tuple[Election, evidence_world.World]:
+    """An election on four validators up to its close, and the block with its head that they sign."""
+    validators = evidence_world.World().validators
+
+    class Network(Election):
+        def manifest_value(self) -> dict[str, Any]:
+            value = super().manifest_value()
+            named = [{"key": v.key.hex(), "power": v.power} for v in validators]
+            value["chain"] |= {"engine": "cometbft", "validators": named}
+            return value
+
+    e = hold(Network, until="close")
+    monkeypatch.setattr(evidence_world, "BOARD", CONTRACT)
+    monkeypatch.setattr(evidence_world, "LEAVES", [record.entry.leaf() for record in e.records()])
+    return e, evidence_world.World(chain_id=CHAIN_ID, size=len(e.drafts))
+
+
+Signed = tuple[Election, evidence_world.World]
+
+
+def test_signatures_of_the_validators_are_checked_offline(network: Signed, tmp_path: Path) -> None:
+    e, world = network
+    one, proof, manifest = receipt_of("row 1", e), world.head().body(), e.manifest.body
+    assert "Validators with 4 of 4 power signed for it in block 999" in receipts.sealed(one, proof, manifest)
+    whole, alone = tmp_path / "whole.json", tmp_path / "alone.json"
+    parts = {
+        name: json.loads(data) for name, data in (("receipt", one.body()), ("evidence", proof), ("manifest", manifest))
+    }
+    whole.write_text(json.dumps({"state": "final", **parts}, indent=1))
+    alone.write_bytes(one.body())
+    (tmp_path / "proof").write_bytes(proof)
+    (tmp_path / "manifest").write_bytes(manifest)
+    more = ["--evidence", str(tmp_path / "proof"), "--manifest", str(tmp_path / "manifest")]
+    for arguments in ([str(whole)], [str(alone), *more], [str(alone), str(whole), *more]):
+        found = run("receipt", *arguments, "--json")
+        assert found.exit_code == 0
+        assert {value["signed"] for value in json.loads(found.stdout)} == {True}
+
+
+def test_signatures_that_were_not_checked_are_never_said_to_hold(network: Signed, tmp_path: Path) -> None:
+    e, world = network
+    path = tmp_path / "receipt.json"
+    path.write_bytes(
+        canonical_json(
+            {"receipt": parse_json(receipt_of("row 1", e).body()), "evidence": parse_json(world.head().body())}
+        )
+    )
+    [value] = json.loads(run("receipt", str(path), "--json").stdout)
+    assert value["signed"] is None and "NOT CHECKED" in value["detail"][-1]
+    path.write_bytes(receipt_of("row 1", e).body())
+    [value] = json.loads(run("receipt", str(path), "--json").stdout)
+    assert value["signed"] is None and "came without the validators' signatures" in value["detail"][-1]
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (lambda e, world: (receipt_of("row 1", e, 20), world.head().body(), e.manifest.body), "another log"),
+        (lambda e, world: (receipt_of("row 1", e), replace(world, signers=(0, 1)).head().body(), e.manifest.body), "more than 2/3"),
+        (lambda e, world: (receipt_of("row 1", e), world.head().body(), honest().manifest.body), "the manifest is not that"),
+        (lambda e, world: (replace(receipt_of("row 1", e), contract=bytes(20)), world.head().body(), e.manifest.body), "the proof lacks"),
+        (lambda e, world: (replace(receipt_of("row 1", e), chain_id=1), world.head().body(), e.manifest.body), "another chain"),
+        (lambda e, world: (receipt_of("row 1", e), b"{}", e.manifest.body), "do not show"),
+    ],
+)  # fmt: skip
+def test_signatures_with_one_thing_wrong_prove_nothing(network: Signed, change: Any, why: str) -> None:
+    with pytest.raises(ReceiptWrong, match=why):
+        receipts.sealed(*change(*network))
+
+
+def test_evidence_of_a_record_is_for_that_record_in_that_block(
+    network: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    e, world = network
+    record = next(r for r in e.records() if r.body == e.cast["row 1"])
+    monkeypatch.setattr(evidence_world, "FIRST", record.position)
+    monkeypatch.setattr(evidence_world, "ENTRIES", [r.entry for r in e.records()])
+    proof = world.record(record.position).body()
+    found = verify(proof, e.manifest, CONTRACT)
+    one = replace(receipt_of("row 1", e), block_number=found.block, block_hash=found.block_hash)
+    assert "Validators with 4 of 4 power" in receipts.sealed(one, proof, e.manifest.body)
+    for other, why in (
+        (replace(one, position=one.position + 1), "another record"),
+        (replace(one, block_number=7), "another block"),
+    ):
+        with pytest.raises(ReceiptWrong, match=why):
+            receipts.sealed(other, proof, e.manifest.body)
 
 
 # ---------------------------------------------------------------- audited ballots
