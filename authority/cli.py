@@ -12,6 +12,8 @@ from web3 import Web3
 
 from authority import actions
 from authority.config import CONFIG_FILE, Config, ConfigError, Moment, parse_moment, read_config
+from authority.conflicts import decide as record_decision
+from authority.conflicts import find_conflicts
 from authority.plan import KEYS_FOLDER, Plan, new_election
 from authority.status import read_status
 from chain.board import Board
@@ -310,18 +312,45 @@ def extend(
 def conflicts(
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, as_json: JsonOption = False
 ) -> None:
-    """Voters who took paper twice, by the check-ins on the record.
+    """Voters who took paper twice, by the check-ins on the record, and what was decided about each.
 
     Example: ballotboard election conflicts
     """
     web3, address = _connect(board, rpc, contract)
-    found = actions.check_in_conflicts(web3, address)
+    found = find_conflicts(web3, address)
     if as_json:
-        emit([{"roll_index": c.roll_index, "first": c.first, "second": c.second} for c in found])
+        emit([conflict.value() for conflict in found])
         return
     for c in found:
-        typer.echo(f"roll index {c.roll_index}: checked in by record {c.first} and again by record {c.second}")
-    note(f"{len(found)} conflicts")
+        first, second = (
+            f"{x.name} (station {x.station}, {print_time(x.time)}, record {x.record})" for x in (c.first, c.second)
+        )
+        typer.echo(f"roll index {c.roll_index}: first at {first}, which counts; again at {second}")
+        typer.echo(f"  {f'decided in record {c.decision[0]}: {c.decision[1]}' if c.decision else 'not decided'}")
+    undecided = sum(c.decision is None for c in found)
+    note(
+        f"{len(found)} conflicts, {undecided} of them not decided"
+        + (": `ballotboard election decide`" if undecided else "")
+    )
+
+
+@app.command()
+def decide(
+    roll_index: Annotated[int, typer.Argument(help="The voter who was checked in twice.")],
+    text: Annotated[str, typer.Option("--text", help="What was found and decided; it goes on the record.")],
+    key: KeyOption,
+    cosigner: Annotated[Path, typer.Option("--cosigner", help="Key file of the second institution.")],
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None,
+    passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Put a decision on a conflict on the record, signed by the authority and a second institution, before the settlement. What counts stays the rule's.
+
+    Example: ballotboard election decide 17 --text "two papers found; the second was set aside" --key keys/authority.json --cosigner keys/cosigner.json
+    """
+    web3, address = _connect(board, rpc, contract)
+    secret = passphrase(passphrase_file)
+    accounts = [load_account(path, secret) for path in (key, cosigner)]
+    _landed("decided", record_decision(web3, address, accounts[0], accounts[1], roll_index, text), as_json)
 
 
 # ---------------------------------------------------------------- helpers

@@ -26,7 +26,7 @@ from protocol.credential import SYMBOLS, read_code, secret_key
 from protocol.election import OpenElection, of_kind, roll_state
 from protocol.encoding import canonical_json, parse_json
 from protocol.errors import BallotboardError
-from protocol.group import base
+from protocol.group import ORDER, base
 from protocol.manifest import Contest, Rule
 from protocol.receipt import Promise, Receipt, ReceiptWrong, check_statement
 from protocol.records import Kind, ballot_hash
@@ -109,18 +109,26 @@ def read_card(text: str) -> tuple[int, bytes]:
 
 
 def find_voter(poll: Poll, card: str) -> Voter:
-    """The voter whose card this is. Raises BallotboardError where the roll has no such key, or it was revoked."""
-    serial, code = read_card(card)
-    secret = secret_key(code, poll.election.roll_record.nonce, serial)
+    """The voter whose card this is; of two registrars both cards, with + between. Raises BallotboardError where the roll has no such key, or it was revoked."""
+    secret = card_secret(card, poll.election.roll_record.nonce)
     key = base(secret)
     start = poll.roll.data.find(key)
     while start >= 0 and start % ROLL_ROW:
         start = poll.roll.data.find(key, start + 1)
     if start < 0:
         raise BallotboardError(
-            "no row of the roll has this card's key: the card is of another election, or its number is mistyped"
+            "no row of the roll has this card's key: the card is of another election, its number is mistyped, or it is one of two parts"
+            " (type both, with + between)"
         )
     return voter_of_row(poll, start // ROLL_ROW, secret)
+
+
+def card_secret(card: str, nonce: bytes) -> int:
+    """sk of a card, or sk_a + sk_b of its two parts `SERIAL-CODE+SERIAL-CODE` (docs/protocol.md, section 4). Raises WrongCode, BallotboardError."""
+    parts = [read_card(part) for part in card.split("+")]
+    if len(parts) > 2 or len({serial for serial, _ in parts}) > 1 or len(set(parts)) < len(parts):
+        raise BallotboardError("the two parts of a code have one number and different codes: one is on each card")
+    return sum(secret_key(code, nonce, serial) for serial, code in parts) % ORDER
 
 
 def voter_of_row(poll: Poll, roll_index: int, secret: int = 0) -> Voter:

@@ -25,7 +25,10 @@ def vote(
         list[str] | None, typer.Option(help="CONTEST=Option, or just Option if there is one contest; may be repeated.")
     ] = None,
     code: Annotated[
-        str | None, typer.Option(help="The code of the card, with its number in front; asked for if not given.")
+        str | None,
+        typer.Option(
+            help="The code of the card, with its number in front (of two cards both, with + between); asked for if not given."
+        ),
     ] = None,
     roll_index: Annotated[
         int | None, typer.Option(help="With --audit: the card's roll index instead of the secret code.")
@@ -70,7 +73,10 @@ def vote(
     if roll_index is not None:
         voter = booth.voter_of_row(poll, roll_index)
     else:
-        voter = booth.find_voter(poll, code or typer.prompt("code of the card", hide_input=True, err=True))
+        voter = booth.find_voter(
+            poll,
+            code or typer.prompt("code of the card (of two cards both, with + between)", hide_input=True, err=True),
+        )
     choices = booth.read_choices(poll.contests(voter), choice or [])
     ballot = booth.fill(poll, voter, choices)
     note(f"fingerprint of the encrypted ballot: {ballot.fingerprint.hex()}")

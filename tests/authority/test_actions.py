@@ -10,23 +10,25 @@ from dataclasses import replace
 import pytest
 from eth_account import Account
 
-from authority import actions, registrar
+from authority import actions
 from authority.actions import NotReady
-from authority.registrar import make_roll, publish_roll, replace_card, save_roll
+from authority.registrar import load_roll, publish_roll, read_cards, replace_card, replacement_part
+from authority.registrar_roll import combine_parts, make_first_part, make_second_part
 from authority.status import read_status
 from chain.console import connection
 from chain.contract import Phase, Refused
 from chain.writer import Writer
 from protocol import ceremony, election
-from protocol.attachments import describe
+from protocol.attachments import ROLL_ROW, Roll, describe, unit_counts_hash
 from protocol.credential import read_code, secret_key
 from protocol.engine import CreateRequest
 from protocol.errors import BallotboardError, Malformed
 from protocol.group import base
 from protocol.records import CheckIns, Extension, Kind, LogHead, RollRecord
-from tests.authority.world import PLAN, World, config_of
+from tests.authority.world import PLAN, World, config_of, deal, write_list
 from verifier.node import NodeSource
 from verifier.run import verify_tally
+from voter.booth import fill, find_voter, read_poll
 
 pytestmark = pytest.mark.e2e
 
@@ -68,9 +70,7 @@ def test_an_election_with_paper_is_held_and_verifies(polling):
 def test_an_election_without_stations_is_held_and_verifies(make_world):
     world = make_world(replace(PLAN, stations=0, units=()))
     world.ceremony()
-    registrar_voters = [registrar.Voter("a", 0), registrar.Voter("b", 0)]
-    world.issue = make_roll(registrar_voters, world.config.units)
-    save_roll(world.issue, registrar_voters, world.config.units, world.folder / "roll")
+    world.issue = deal(world.folder, world.config, [0, 0])
     publish_roll(world.chain.web3, world.contract, world.accounts["registrar"], world.folder / "roll")
     world.open_poll()
     world.vote({0: 1, 1: 1})
@@ -194,9 +194,8 @@ def test_another_roll_after_the_first_is_refused(world):
 
 
 def test_a_roll_for_units_that_are_not_in_the_manifest_is_refused(world):
-    units = [*world.config.units, world.config.units[2]]
-    voters = [registrar.Voter("a", 3)]
-    save_roll(make_roll(voters, units), voters, units, world.folder / "roll")
+    config = replace(world.config, units=(*world.config.units, replace(world.config.units[2], name="West")))
+    deal(world.folder, config, [3])
     with pytest.raises(Malformed, match="not a unit where people vote"):
         publish_roll(world.chain.web3, world.contract, world.accounts["registrar"], world.folder / "roll")
     assert kinds(world) == [Kind.MANIFEST]
@@ -243,6 +242,48 @@ def test_a_replaced_card_votes_and_the_lost_one_does_not_count(polling):
     _, counted = election.counted_set(opened, records, reasons)
     assert [row.status.text for row in counted.rows] == ["revoked", "counted"]
     assert card.text == row["code"]
+
+
+@pytest.mark.slow
+def test_an_election_with_two_registrars_is_voted_in_with_two_cards_and_verifies(world):
+    """One voter's card is lost and replaced, by both of them again. Nobody votes with one part."""
+    world.ceremony()
+    folder, web3 = world.folder, world.chain.web3
+    make_first_part(write_list(folder / "voters.csv", world.config, [1, 2, 1]), world.config, folder / "a")
+    said = make_second_part(folder / "a/request.json", folder / "b")["keys"]
+    combine_parts(folder / "a", folder / "b/keys.bin", world.config, folder / "roll", commitment=said)
+    units = folder / "a/units.bin"
+    combine_parts(folder / "b", folder / "a/keys.bin", world.config, folder / "roll-b", units=units)
+    publish_roll(web3, world.contract, world.accounts["registrar"], folder / "roll")
+    world.open_poll()
+    cards = [list(read_cards(folder / name)) for name in ("roll", "roll-b")]
+    lost = cards[0][2].roll_index
+    other, key = replacement_part(web3, world.contract, lost, folder / "2.csv")
+    accounts = (world.accounts["registrar"], world.accounts["cosigner"])
+    card = replace_card(web3, world.contract, *accounts, lost, "lost", folder / "1.csv", key)
+    poll = read_poll(world.log())
+    whole = [f"{ours.text}+{theirs.text}" for ours, theirs in zip(*cards, strict=True)]
+    for one in (card.text, other.text, cards[0][0].text, cards[1][1].text):
+        with pytest.raises(BallotboardError, match="one of two parts"):
+            find_voter(poll, one)
+    with pytest.raises(BallotboardError, match="revoked"):
+        find_voter(poll, whole[2])
+    voters = [find_voter(poll, text) for text in (*whole[:2], f"{card.text}+{other.text}")]
+    assert [voter.roll_index for voter in voters] == [0, 1, 3]
+    choices = ([[1, 0, 0]], [[0, 1, 0]], [[0, 1, 0]])
+    ballots = [fill(poll, voter, choice).cast() for voter, choice in zip(voters, choices, strict=True)]
+    world.writer("relayer-1").append_ballots(0, ballots)
+    world.advance("close")
+    world.close_poll()
+    document = world.count_paper((0, 0, 0), issued=0)
+    world.advance("settle_not_before")
+    world.settle_poll()
+    world.reveal(document)
+    world.decrypt(1)
+    world.decrypt(2)
+    assert world.announce().result["online"][0]["totals"] == [1, 2, 0]
+    report = verify_tally(NodeSource(world.chain.url, world.contract), world.log().manifest.election_id)
+    assert report.verdict == "verified", report.text()
 
 
 @pytest.mark.parametrize("index", [-1, 6, 2**32])
@@ -340,19 +381,22 @@ def test_a_failed_ceremony_is_named_with_the_trustee_at_fault(world):
 
 def test_a_poll_does_not_open_over_a_roll_record_whose_file_is_not_published(world):
     world.ceremony()
-    issue = make_roll([registrar.Voter("a", 1)], world.config.units)
-    world.append(Kind.ROLL, issue.record().body(), "registrar")
+    deal(world.folder, world.config, [1])
+    _, record = load_roll(world.folder / "roll", world.config.units)
+    world.append(Kind.ROLL, record.body(), "registrar")
     with pytest.raises(NotReady, match="registrar publish` again"):
         world.open_poll()
 
 
 def test_a_poll_does_not_open_over_a_roll_that_is_out_of_order(world):
     world.ceremony()
-    issue = make_roll([registrar.Voter("a", 1), registrar.Voter("b", 2)], world.config.units)
-    row = len(issue.roll.data) // 2
-    roll = registrar.Roll(issue.roll.data[row:] + issue.roll.data[:row], issue.roll.unit_styles)
+    issue = deal(world.folder, world.config, [1, 2])
+    data = (world.folder / "roll/roll.bin").read_bytes()
+    roll = Roll(data[ROLL_ROW:] + data[:ROLL_ROW], [unit.style for unit in world.config.units])
+    named, counts = roll.describe(), unit_counts_hash(roll.unit_counts())
     world.writer("registrar").attach(roll.data)
-    world.append(Kind.ROLL, registrar.roll_record(roll, issue.nonce).body(), "registrar")
+    record = RollRecord(named.count, issue.nonce, named.root, named.sha256, counts)
+    world.append(Kind.ROLL, record.body(), "registrar")
     with pytest.raises(NotReady, match="not strictly ascending"):
         world.open_poll()
 

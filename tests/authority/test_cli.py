@@ -243,8 +243,36 @@ def test_a_roll_with_wrong_lines_lists_them_and_writes_nothing(run):
         "line 3: there is no unit 'East'; write its name as in the election's file",
         "line 4: this id is on line 2 already",
     ]
-    assert err == "error: voters.csv: 2 lines are wrong; nothing was written\n"
+    assert err.endswith("\nerror: voters.csv: 2 lines are wrong; nothing was written\n")
     assert sorted(path.name for path in Path().iterdir()) == [CONFIG_FILE, "voters.csv"]
+
+
+def test_two_registrars_and_their_cards_from_the_command_line(run):
+    Path(CONFIG_FILE).write_text(TEXT)
+    Path("people.csv").write_text("id,ballot,unit\n1,B,North\n2,B,South\n")
+    assert (
+        json.loads(run("registrar", "hashes", "people.csv", "--out", "v.csv", "--codes", "c.csv", "--json")[1])["lines"]
+        == 2
+    )
+    assert "--voters if you are the first" in fails(run, "registrar", "part", "--out", "a")
+    status, out, err = run("registrar", "part", "--voters", "v.csv", "--out", "a")
+    assert status == 0 and out.strip() == json.loads(Path("a/request.json").read_text())["keys"]
+    assert "Only then exchange keys.bin and units.bin" in err.replace("\n", " ")
+    status, said, _ = run("registrar", "part", "--request", "a/request.json", "--out", "b")
+    assert "--commitment" in fails(run, "registrar", "combine", "a", "b/keys.bin", "--out", "roll")
+    combined = run("registrar", "combine", "a", "b/keys.bin", "--commitment", said.strip(), "--out", "roll", "--json")
+    assert json.loads(combined[1])["count"] == 2
+    assert run("registrar", "combine", "b", "a/keys.bin", "--units", "a/units.bin", "--out", "roll-b")[0] == 0
+    assert Path("roll/roll.bin").read_bytes() == Path("roll-b/roll.bin").read_bytes()
+    where = ("--election", "ab" * 32, "--out")
+    assert json.loads(run("registrar", "print", "roll", *where, "cards.csv", "--json")[1]) == {
+        "cards": 2,
+        "file": "cards.csv",
+    }
+    assert run("registrar", "print", "roll-b", *where, "cards.pdf", "--part", "2")[0] == 0
+    assert Path("cards.pdf").read_bytes().startswith(b"%PDF")
+    assert "end the name in" in fails(run, "registrar", "print", "roll", *where, "cards.txt")
+    assert "--language" in fails(run, "registrar", "print", "roll", *where, "x.pdf", "--language", "de")
 
 
 def test_a_command_without_a_board_says_which_options_name_one(run):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -15,7 +17,8 @@ from nacl.signing import SigningKey
 from authority import actions
 from authority.config import Config, parse_config, parse_moment
 from authority.plan import Plan, config_text
-from authority.registrar import Issue, Voter, make_roll, publish_roll, save_roll
+from authority.registrar import publish_roll, read_cards, read_handout
+from authority.registrar_roll import make_roll
 from chain.anvil import Anvil
 from chain.board import Board
 from chain.log import ElectionLog, read_log
@@ -46,6 +49,43 @@ def config_of(plan: Plan, accounts: dict[str, LocalAccount]) -> Config:
         for name, account in accounts.items()
     }
     return parse_config(config_text(plan, hands), 0)
+
+
+class Dealt(NamedTuple):
+    """A voter's card: `voter` is the place in the list, `unit` the number of the unit."""
+
+    serial: int
+    code: bytes
+    roll_index: int
+    unit: int
+    voter: int
+
+
+@dataclass(frozen=True)
+class Issue:
+    """A roll's nonce and its cards, in order of the voters."""
+
+    nonce: bytes
+    cards: list[Dealt]
+
+
+def write_list(path: Path, config: Config, units: Sequence[int]) -> Path:
+    """A voters' list: id-0, id-1, …, each in the unit of this number."""
+    rows = [f"id-{voter},{config.units[unit].name}\n" for voter, unit in enumerate(units)]
+    path.write_text("id,unit\n" + "".join(rows))
+    return path
+
+
+def deal(folder: Path, config: Config, units: Sequence[int], out: Path | None = None) -> Issue:
+    """The roll of such a list, in `folder`/roll, and who has which card."""
+    out = out or folder / "roll"
+    summary = make_roll(write_list(folder / "voters.csv", config, units), config, out)
+    cards = {card.serial: card for card in read_cards(out)}
+    dealt = []
+    for id, serial in read_handout(out):
+        card, voter = cards[serial], int(id.removeprefix("id-"))
+        dealt.append(Dealt(serial, card.code, card.roll_index, units[voter], voter))
+    return Issue(bytes.fromhex(summary["nonce"]), sorted(dealt, key=lambda card: card.voter))
 
 
 @dataclass
@@ -122,9 +162,7 @@ class World:
 
     def publish_roll(self, count: int = 6) -> None:
         """Voters 0 … count − 1 in turn in the two units."""
-        voters = [Voter(f"id-{number}", 1 + number % 2) for number in range(count)]
-        self.issue = make_roll(voters, self.config.units)
-        save_roll(self.issue, voters, self.config.units, self.folder / "roll")
+        self.issue = deal(self.folder, self.config, [1 + number % 2 for number in range(count)])
         publish_roll(self.chain.web3, self.contract, self.accounts["registrar"], self.folder / "roll")
 
     def vote(self, votes: dict[int, int]) -> None:
