@@ -6,6 +6,8 @@ and the secrets behind it are on the disk before it is sent, and what is on the 
 machine dies, no round ever sees two different messages of one trustee. The others' signatures are checked before anything is sealed for
 them, so a node that invents their messages learns nothing.
 
+Every act takes a board, or an archive and an answer where the trustee's machine has no network (trustee.sneakernet).
+
 `decrypt` (section 8) takes no ciphertext from anybody. It recomputes the sums from the record, and the one settlement it serves is
 on the disk before the first share leaves: with two counted sets, the difference of two totals would open single ballots.
 """
@@ -28,10 +30,11 @@ from protocol.group import base
 from protocol.manifest import Manifest
 from protocol.records import Kind, LogHead, Settlement
 from trustee.keystore import Attempt, Binding, Keystore
+from trustee.sneakernet import Carried
 from verifier import checks
 from verifier.case import Case
 from verifier.claims import Progress as CaseProgress
-from verifier.claims import silent
+from verifier.claims import Source, silent
 from verifier.node import NodeSource
 
 ROUNDS = ("commit", "reveal", "confirm")
@@ -42,6 +45,10 @@ LOG_CHECKS = ("C01", "C02", "A01", "A02", "A03", "A04", "A05", "K01", "K02", "I0
 
 COUNT_CHECKS = (*LOG_CHECKS, "C03", "C04", "A06", "K03", "I04", "I05", "E01", "E04")
 """Those before the first share: all that decides the counted set. The others need the result, or, like I03, do not change it."""
+
+
+Place = Board | Carried
+"""Where the record is read and written: a node, or an archive and the answer to it."""
 
 
 class WrongRecord(BallotboardError):
@@ -213,7 +220,7 @@ class Outcome:
     next: str
 
 
-def join(board: Board, store: Keystore, expected: bytes = b"") -> Outcome:
+def join(board: Place, store: Keystore, expected: bytes = b"") -> Outcome:
     """Bind a keystore to a board, once: its account must be a trustee there. `expected` is the election id from another source, if there is one."""
     case = _checked(board, expected or None, LOG_CHECKS)
     manifest = case.manifest
@@ -234,13 +241,13 @@ def join(board: Board, store: Keystore, expected: bytes = b"") -> Outcome:
     )
 
 
-def status(board: Board, store: Keystore) -> Status:
+def status(board: Place, store: Keystore) -> Status:
     """Where the election is for this trustee. Changes nothing, and works on a keystore that was opened for reading."""
     case = _read(board, store)
     return status_of(case.manifest, case.records, _number(store), board.now())
 
 
-def commit(board: Board, store: Keystore, new_attempt: bool = False) -> Outcome:
+def commit(board: Place, store: Keystore, new_attempt: bool = False) -> Outcome:
     """Round 1: draw secrets and commit to them. After a void attempt, or with `new_attempt`, begin the next one with fresh secrets."""
     case = _look(board, store)
     state, me = _setup(case), _number(store)
@@ -254,27 +261,32 @@ def commit(board: Board, store: Keystore, new_attempt: bool = False) -> Outcome:
         store.attempts[attempt] = Attempt(secret, {1: ceremony.round1(state.setting, secret)})
         store.save()  # before the commitment leaves: what it commits to must be there after any crash
     _ours(store, state)
-    return _say(board, store, state, 1, lambda: store.attempts[attempt].messages[1])
+    return _say(board, store, case.manifest, state, 1, lambda: store.attempts[attempt].messages[1])
 
 
-def reveal(board: Board, store: Keystore) -> Outcome:
+def reveal(board: Place, store: Keystore) -> Outcome:
     """Round 2: open the commitments and seal a share for every other trustee. Only after all of round 1."""
-    state = _setup(_look(board, store))
+    case = _look(board, store)
+    state = _setup(case)
     first, ours = state.complete(1), _ours(store, state)
     ceremony.check_dealing(state.setting, first, [])  # names whoever said something wrong in round 1
-    return _say(board, store, state, 2, lambda: ceremony.round2(state.setting, ours.secret, first))
+    return _say(board, store, case.manifest, state, 2, lambda: ceremony.round2(state.setting, ours.secret, first))
 
 
-def confirm(board: Board, store: Keystore) -> Outcome:
+def confirm(board: Place, store: Keystore) -> Outcome:
     """Round 3: check every share and confirm the key; if a dealer's share is wrong, the complaint that proves it. Only after all of round 2."""
-    state = _setup(_look(board, store))
+    case = _look(board, store)
+    state = _setup(case)
     first, second, ours = state.complete(1), state.complete(2), _ours(store, state)
-    return _say(board, store, state, 3, lambda: ceremony.round3(state.setting, ours.secret, first, second))
+    return _say(
+        board, store, case.manifest, state, 3, lambda: ceremony.round3(state.setting, ours.secret, first, second)
+    )
 
 
-def complain(board: Board, store: Keystore, dealer: int) -> Outcome:
+def complain(board: Place, store: Keystore, dealer: int) -> Outcome:
     """Round 3 against one dealer. Refuses if that dealer's share is right: the complaint would open it and void the ceremony at our fault."""
-    state, me = _setup(_look(board, store)), _number(store)
+    case, me = _look(board, store), _number(store)
+    state = _setup(case)
     first, second, ours = state.complete(1), state.complete(2), _ours(store, state)
     if not 1 <= dealer <= state.setting.n or dealer == me:
         raise NotDue(f"there is no other trustee {dealer}")
@@ -285,10 +297,10 @@ def complain(board: Board, store: Keystore, dealer: int) -> Outcome:
     except CeremonyVoid as error:
         if error.culprits != (dealer,):
             raise NotDue(f"trustee {dealer}'s share for you is right: there is nothing to complain about") from error
-    return _say(board, store, state, 3, lambda: body)
+    return _say(board, store, case.manifest, state, 3, lambda: body)
 
 
-def decrypt(board: Board, store: Keystore, progress: Progress | None = None, comet: str = "") -> Outcome:
+def decrypt(board: Place, store: Keystore, progress: Progress | None = None, comet: str = "") -> Outcome:
     """Recompute the encrypted sums from the record and publish this trustee's shares of them. What is on the record already is not sent again.
 
     `progress` is called with (done, of how many), first of the records that are read, then of the ballots that are verified. `comet` is the URL of
@@ -314,27 +326,33 @@ def decrypt(board: Board, store: Keystore, progress: Progress | None = None, com
     valid, _ = election.valid_shares(settled, case.records)
     role = case.manifest.trustees[me - 1]
     mine = [record for record in case.of_kind(Kind.PARTIAL_DECRYPTION) if record.entry.role == role]
-    writer, sent = Writer(board.web3, board.address, store.account), 0
+    sent = 0
     bodies = tally.partial_decryption(case.open.context, fixed.root, groups, me, x)
     for body in bodies:
         places = tally.parse_partial(body).shares
         if all(me in valid[place] for place in places) if places else mine:
             continue
-        writer.append(Kind.PARTIAL_DECRYPTION, body, [store.account])
+        _send(board, store, case.manifest, Kind.PARTIAL_DECRYPTION, body)
         sent += 1
-    done = f"{sent} of {len(bodies)} records sent" if sent else "everything was on the record already"
+    done = (
+        f"{sent} of {len(bodies)} records {'signed' if isinstance(board, Carried) else 'sent'}"
+        if sent
+        else "everything was on the record already"
+    )
     return Outcome(
         f"decrypted the totals of {sum(1 for _ in settled.counted.counted())} counted ballots in {len(groups)} groups, settlement {fixed.root.hex()}: {done}",
-        f"the authority announces the result when {case.manifest.trustee_threshold} trustees have done the same",
+        _carry(board)
+        if sent and isinstance(board, Carried)
+        else f"the authority announces the result when {case.manifest.trustee_threshold} trustees have done the same",
     )
 
 
-STEPS: dict[str, Callable[[Board, Keystore], Outcome]] = {
+STEPS: dict[str, Callable[[Place, Keystore], Outcome]] = {
     "commit": commit, "reveal": reveal, "confirm": confirm, "decrypt": decrypt,
 }  # fmt: skip
 
 
-def next_step(board: Board, store: Keystore) -> Outcome | None:
+def next_step(board: Place, store: Keystore) -> Outcome | None:
     """Do whatever is due; None while others are waited for. Raises CeremonyVoid where people must talk before anything goes on."""
     if store.binding is None:
         return join(board, store)
@@ -354,11 +372,10 @@ def _number(store: Keystore) -> int:
 
 
 def _checked(
-    board: Board, election_id: bytes | None, wanted: Sequence[str], progress: CaseProgress = silent, comet: str = ""
+    board: Place, election_id: bytes | None, wanted: Sequence[str], progress: CaseProgress = silent, comet: str = ""
 ) -> Case:
     """The record from the node, if it stands these checks of the verifier. Raises WrongRecord with the first that fails."""
-    url = board.web3.provider.endpoint_uri  # type: ignore[attr-defined, union-attr]
-    case = Case(NodeSource(url, checksummed(board.address), comet).read(progress), election_id, progress=progress)
+    case = Case(_source(board, comet).read(progress), election_id, progress=progress)
     failed = next(
         (result for result in checks.run(case, [checks.CHECKS[id] for id in wanted]) if not result.good), None
     )
@@ -369,8 +386,25 @@ def _checked(
     return case
 
 
+def _source(place: Place, comet: str) -> Source:
+    if isinstance(place, Carried):
+        return place
+    url = place.web3.provider.endpoint_uri  # type: ignore[attr-defined, union-attr]
+    return NodeSource(url, checksummed(place.address), comet)
+
+
+def _send(place: Place, store: Keystore, manifest: Manifest, kind: Kind, body: bytes) -> str:
+    """Append a record, or sign it into the answer; says where it is."""
+    if isinstance(place, Carried):
+        address = bytes.fromhex(store.account.address[2:])
+        place.append(kind, body, store.account, [i for i, role in enumerate(manifest.roles) if role.address == address])
+        return f"signed into {place.answer}"
+    landed = Writer(place.web3, place.address, store.account).append(kind, body, [store.account])
+    return f"record {landed.positions[0]}"
+
+
 def _read(
-    board: Board, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent, comet: str = ""
+    board: Place, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent, comet: str = ""
 ) -> Case:
     """The record, if it is the one this keystore serves and goes on from every head it has seen."""
     if store.binding is None:
@@ -385,7 +419,7 @@ def _read(
 
 
 def _look(
-    board: Board, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent, comet: str = ""
+    board: Place, store: Keystore, wanted: Sequence[str] = LOG_CHECKS, progress: CaseProgress = silent, comet: str = ""
 ) -> Case:
     """The same, and remember its head."""
     case = _read(board, store, wanted, progress, comet)
@@ -429,7 +463,9 @@ def _ours(store: Keystore, state: Ceremony) -> Attempt:
     return ours
 
 
-def _say(board: Board, store: Keystore, state: Ceremony, number: int, make: Callable[[], bytes]) -> Outcome:
+def _say(
+    board: Place, store: Keystore, manifest: Manifest, state: Ceremony, number: int, make: Callable[[], bytes]
+) -> Outcome:
     """Send our message of a round, unless it is on the record. It is made once, and stored before it is sent."""
     name = ROUNDS[number - 1]
     if state.said(number, _number(store)) is not None:
@@ -440,11 +476,16 @@ def _say(board: Board, store: Keystore, state: Ceremony, number: int, make: Call
     if number not in messages:
         messages[number] = make()
         store.save()
-    landed = Writer(board.web3, board.address, store.account).append(Kind.CEREMONY, messages[number], [store.account])
+    where = _send(board, store, manifest, Kind.CEREMONY, messages[number])
     what = "complain" if b'"verdict":"complain"' in messages[number] else name
-    return Outcome(
-        f"{what}: record {landed.positions[0]} (attempt {state.setting.attempt}, round {number})",
-        status(board, store).next,
+    did = f"{what}: {where} (attempt {state.setting.attempt}, round {number})"
+    return Outcome(did, _carry(board) if isinstance(board, Carried) else status(board, store).next)
+
+
+def _carry(place: Carried) -> str:
+    return (
+        f"carry {place.answer} to a machine with a network: `ballotboard trustee post {place.answer}`; then bring a new archive:"
+        " `ballotboard archive make`"
     )
 
 

@@ -26,9 +26,12 @@ from chain.errors import NodeUnreachable
 from chain.keys import load_account
 from chain.rpc import connect
 from protocol.encoding import unhex
-from trustee import actions
-from trustee.actions import Outcome, Status
+from protocol.errors import BallotboardError
+from trustee import actions, codes, sneakernet
+from trustee.actions import Outcome, Place, Status
 from trustee.keystore import Keystore, KeystoreError
+from trustee.sneakernet import Carried
+from trustee.token import Token
 
 KEYSTORE = Path("trustee.keystore")
 """Where `init` leaves the keystore and every other command looks for it."""
@@ -42,6 +45,15 @@ app = typer.Typer(
     "Start with: ballotboard trustee init, then: ballotboard trustee next --watch",
 )  # fmt: skip
 
+ANSWER = Path("answer.json")
+"""Where a machine without a network leaves what is to be carried to one that has."""
+
+OfflineOption = Annotated[
+    Path | None,
+    typer.Option("--offline", help="No network here: an archive that somebody brought (`ballotboard archive make`)."),
+]
+AnswerOption = Annotated[Path, typer.Option("--answer", help="With --offline: the new file to carry back and post.")]
+
 KeystoreOption = Annotated[Path, typer.Option("--keystore", help="The keystore file.")]
 
 
@@ -54,6 +66,12 @@ def init(
     key_passphrase_file: Annotated[
         Path | None, typer.Option(help="Its passphrase, if it is not the keystore's.")
     ] = None,
+    token: Annotated[
+        str, typer.Option("--token", help="Label of a PKCS#11 token that is to open it; the passphrase is its PIN.")
+    ] = "",
+    token_module: Annotated[
+        str, typer.Option("--token-module", help="The token's shared library; default: SoftHSM's or OpenSC's.")
+    ] = "",
     passphrase_file: PassphraseOption = None,
 ) -> None:
     """Make a keystore, with a new role key or one that is there, and print its address for the authority.
@@ -62,11 +80,11 @@ def init(
     """
     if keystore.exists():
         raise KeystoreError(f"{keystore} exists and is not overwritten: a lost keystore is a lost share")
-    secret = passphrase(passphrase_file, confirm=not from_key)
+    secret = passphrase(passphrase_file, confirm=not from_key and not token)
     account = (
         load_account(from_key, passphrase(key_passphrase_file) if key_passphrase_file else secret) if from_key else None
     )
-    with Keystore.create(keystore, secret, account) as store:
+    with Keystore.create(keystore, secret, account, token=Token(token, token_module) if token else None) as store:
         note(f"{keystore}: keep it, and its passphrase, to yourself; nobody can make it again. Your address:")
         typer.echo(store.account.address)
     note(
@@ -78,7 +96,9 @@ def init(
 def join(
     keystore: KeystoreOption = KEYSTORE,
     election: Annotated[str, typer.Option("--election", help="Election id that the authority told you; else compare it yourself.")] = "",
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
+    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Bind the keystore to a published election, once.
 
@@ -86,67 +106,76 @@ def join(
     """
     expected = unhex(election, 32, "--election") if election else b""
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.join(_board(board, rpc, contract), store, expected))
+        _say(actions.join(_place(board, rpc, contract, offline, answer), store, expected), as_json)
 
 
 @app.command()
 def commit(
     keystore: KeystoreOption = KEYSTORE,
     new_attempt: Annotated[bool, typer.Option("--new-attempt", help="Give the present attempt up and begin the next, with fresh secrets.")] = False,
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
+    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Round 1: draw your secrets and commit to them. Make a backup afterwards.
 
     Example: ballotboard trustee commit
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.commit(_board(board, rpc, contract), store, new_attempt))
+        _say(actions.commit(_place(board, rpc, contract, offline, answer), store, new_attempt), as_json)
 
 
 @app.command()
 def reveal(
     keystore: KeystoreOption = KEYSTORE,
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
+    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Round 2, after everybody's round 1: open your commitments and seal a share for each of the others.
 
     Example: ballotboard trustee reveal
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.reveal(_board(board, rpc, contract), store))
+        _say(actions.reveal(_place(board, rpc, contract, offline, answer), store), as_json)
 
 
 @app.command()
 def confirm(
     keystore: KeystoreOption = KEYSTORE,
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
+    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Round 3, after everybody's round 2: confirm the joint key, or prove that a share is wrong.
 
     Example: ballotboard trustee confirm
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.confirm(_board(board, rpc, contract), store))
+        _say(actions.confirm(_place(board, rpc, contract, offline, answer), store), as_json)
 
 
 @app.command()
 def complain(
     dealer: Annotated[int, typer.Argument(help="Number of the trustee whose share is wrong.")],
     keystore: KeystoreOption = KEYSTORE,
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
+    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Prove that one trustee's share for you is wrong (`confirm` does so by itself). Refuses if it is right.
 
     Example: ballotboard trustee complain 3
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.complain(_board(board, rpc, contract), store, dealer))
+        _say(actions.complain(_place(board, rpc, contract, offline, answer), store, dealer), as_json)
 
 
 @app.command()
 def status(
     keystore: KeystoreOption = KEYSTORE,
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
+    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Who has done what in which round, who is waited for, and what comes next. Changes nothing.
@@ -154,7 +183,7 @@ def status(
     Example: ballotboard trustee status --json
     """
     found = actions.status(
-        _board(board, rpc, contract), Keystore.open(keystore, passphrase(passphrase_file), write=False)
+        _place(board, rpc, contract, offline, answer), Keystore.open(keystore, passphrase(passphrase_file), write=False)
     )
     if as_json:
         emit(found.value())
@@ -166,15 +195,18 @@ def status(
 def next_command(
     keystore: KeystoreOption = KEYSTORE,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for the others and go on, until the key is confirmed.")] = False,
-    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
+    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
 ) -> None:  # fmt: skip
     """Do whatever is your turn: join, commit, reveal, confirm, decrypt.
 
     Example: ballotboard trustee next --watch
     """
-    where = _board(board, rpc, contract)
+    where = _place(board, rpc, contract, offline, answer)
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
         if watch:
+            if isinstance(where, Carried):
+                raise BallotboardError("--watch needs a network: with --offline, bring a new archive for each round")
             _watch(where, store)
         elif outcome := actions.next_step(where, store):
             _say(outcome)
@@ -186,14 +218,23 @@ def next_command(
 def backup(
     target: Annotated[Path, typer.Argument(help="A new file, best on another medium.")],
     keystore: KeystoreOption = KEYSTORE,
+    new_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another passphrase for the copy; a token's keystore should have one, or the copy needs the token too."
+        ),
+    ] = None,
     passphrase_file: PassphraseOption = None,
 ) -> None:
-    """Copy the keystore, encrypted as it is, after checking that it opens.
+    """Copy the keystore, encrypted as it is or under another passphrase, after checking that it opens.
 
     Example: ballotboard trustee backup /media/usb/trustee.keystore
     """
-    Keystore.open(keystore, passphrase(passphrase_file), write=False).backup(target)
-    note(f"{target}: opens with the same passphrase. Keep it apart from {keystore}")
+    another = passphrase(new_passphrase_file) if new_passphrase_file else ""
+    Keystore.open(keystore, passphrase(passphrase_file), write=False).backup(target, another)
+    note(
+        f"{target}: opens {'with its own passphrase' if another else 'as this keystore does'}. Keep it apart from {keystore}"
+    )
     note("next: make another one after each round of the ceremony; it goes on from wherever the record is")
 
 
@@ -201,17 +242,76 @@ def backup(
 def decrypt(
     keystore: KeystoreOption = KEYSTORE,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, comet: CometOption = None,
-    passphrase_file: PassphraseOption = None,
+    offline: OfflineOption = None, answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Verify the record up to the settlement, recompute the encrypted totals, and publish your shares of them.
 
     Example: ballotboard trustee decrypt
     """
-    where = connection(board, rpc, contract, comet)
+    comet = None if offline else connection(board, rpc, contract, comet).comet
+    place = _place(board, rpc, contract, offline, answer)
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
         with progress("record read and verified", None) as advance:
-            outcome = actions.decrypt(Board(connect(where.rpc), where.contract), store, advance, where.comet)
-        _say(outcome)
+            outcome = actions.decrypt(place, store, advance, comet or "")
+        _say(outcome, as_json)
+
+
+@app.command()
+def post(
+    answer: Annotated[Path, typer.Argument(help="What a trustee's machine without a network has signed.")],
+    key: Annotated[Path, typer.Option("--key", help="Key file of any account that can pay; it gains nothing and can change nothing.")],
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Put a trustee's signed records on the chain. Twice does no harm.
+
+    Example: ballotboard trustee post answer.json --key carrier.json
+    """
+    found = connection(board, rpc, contract)
+    payer = load_account(key, passphrase(passphrase_file))
+    positions = sneakernet.post(Board(connect(found.rpc), found.contract), payer, _bytes(answer), str(answer))
+    if as_json:
+        emit({"positions": positions})
+        return
+    for position in positions:
+        note("on the record already" if position is None else f"record {position}")
+    note("next: bring the trustee a new archive: ballotboard archive make")
+
+
+@app.command()
+def qr(
+    file: Annotated[Path, typer.Argument(help="An archive, or an answer.")],
+    out: Annotated[Path, typer.Option("--out", help="A .pdf, or .svg or .png (one file for each code).")],
+) -> None:
+    """A file as QR codes, for a machine that takes nothing but paper and a camera.
+
+    Example: ballotboard trustee qr answer.json --out answer.pdf
+    """
+    texts = codes.split(_bytes(file))
+    paths = codes.draw(texts, out, file.name)
+    note(f"{len(texts)} codes in {paths[0]}{f' … {paths[-1].name}' if len(paths) > 1 else ''}")
+    note("next, on the other machine: ballotboard trustee scan PICTURES --out FILE")
+
+
+@app.command()
+def scan(
+    pictures: Annotated[
+        list[Path], typer.Argument(help="Pictures of the codes, or .txt files with what a scanner typed.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file that comes of them; a new one.")],
+) -> None:
+    """A file from its QR codes, in any order. Says which are missing.
+
+    Example: ballotboard trustee scan page-1.png page-2.png --out answer.json
+    """
+    data = codes.join(codes.scan(pictures))
+    try:
+        with out.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise BallotboardError(f"cannot write {out}: {error.strerror}; name a new file") from error
+    note(f"{out}: {len(data):,} bytes, and the codes agree with it")
 
 
 def _watch(board: Board, store: Keystore) -> None:
@@ -238,12 +338,24 @@ def _watch(board: Board, store: Keystore) -> None:
         time.sleep(POLL)
 
 
-def _board(file: Path | None, rpc: str | None, contract: str | None) -> Board:
+def _place(file: Path | None, rpc: str | None, contract: str | None, offline: Path | None, answer: Path) -> Place:
+    if offline:
+        return Carried(offline, answer)
     found = connection(file, rpc, contract)
     return Board(connect(found.rpc), found.contract)
 
 
-def _say(outcome: Outcome) -> None:
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BallotboardError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _say(outcome: Outcome, as_json: bool = False) -> None:
+    if as_json:
+        emit({"did": outcome.did, "next": outcome.next})
+        return
     note(outcome.did)
     note(f"next: {outcome.next}")
 

@@ -1,6 +1,8 @@
 """A trustee's keystore: one encrypted file with the chain key, the ceremony's secrets and what must never be forgotten.
 
-    header line (chain.sealed)  ||  SecretBox(canonical JSON below), nonce first
+    header line (chain.sealed, or trustee.token)  ||  SecretBox(canonical JSON below), nonce first
+
+A passphrase opens it (Argon2id), or a PKCS#11 token with its PIN; which one, the header says.
 
 Every save replaces the whole file atomically, with mode 0600, and is on the disk before `save` returns: a caller saves *before* it lets out
 anything that depends on what it saved. A message of the ceremony is kept as the bytes that were made first, so that sending it again can
@@ -27,6 +29,10 @@ from protocol.encoding import canonical_json, members, parse_json, unhex
 from protocol.errors import BallotboardError, Malformed
 from protocol.group import parse_scalar, scalar_bytes
 from protocol.records import LogHead
+from trustee.token import Token
+from trustee.token import new_header as new_token_header
+from trustee.token import open_box as open_token_box
+from trustee.token import take_header as token_header
 
 FORMAT = "ballotboard/keystore/v1"
 MODE = 0o600
@@ -74,17 +80,25 @@ class Keystore:
         return self._lock is not None
 
     @classmethod
-    def create(cls, path: Path, passphrase: str, account: LocalAccount | None = None, cost: Cost = STRONG) -> Keystore:
-        """A new keystore under `path` with a fresh chain key, or with `account`. Refuses to overwrite a file."""
-        header = new_header(FORMAT, cost)
-        store = cls(path, header, open_box(header, passphrase, str(path)), account or Account.create())
-        store._lock = _lock(path)
+    def create(
+        cls,
+        path: Path,
+        passphrase: str,
+        account: LocalAccount | None = None,
+        cost: Cost = STRONG,
+        token: Token | None = None,
+    ) -> Keystore:
+        """A new keystore under `path` with a fresh chain key, or with `account`. With a token `passphrase` is its PIN. Refuses to overwrite a file."""
+        lock = _lock(path)
         try:
             if path.exists():
                 raise KeystoreError(f"{path} exists and is not overwritten: a lost keystore is a lost share")
+            header, box = _new_box(path, passphrase, cost, token)
+            store = cls(path, header, box, account or Account.create())
+            store._lock = lock
             store.save()
         except BaseException:
-            store.close()
+            os.close(lock)
             raise
         return store
 
@@ -110,8 +124,11 @@ class Keystore:
             data = path.read_bytes()
         except OSError as error:
             raise KeystoreError(f"cannot read the keystore {path}: {error.strerror}") from error
-        header = take_header(data, FORMAT, str(path))
-        box = open_box(header, passphrase, str(path))
+        if header := token_header(data, FORMAT, str(path)):
+            box = open_token_box(header, passphrase, str(path))
+        else:
+            header = take_header(data, FORMAT, str(path))
+            box = open_box(header, passphrase, str(path))
         try:
             plain = box.decrypt(data[len(header) :])
         except (CryptoError, ValueError) as error:
@@ -124,11 +141,12 @@ class Keystore:
             raise KeystoreError(f"{self.path} was opened for reading only")
         _replace(self.path, self._header + self._box.encrypt(_dump(self)))
 
-    def backup(self, target: Path) -> None:
-        """Copy the file, encrypted as it is, to a new file. It opens with the passphrase of this keystore."""
+    def backup(self, target: Path, passphrase: str = "", cost: Cost = STRONG) -> None:
+        """Copy the content to a new file. It opens as this keystore does, or with another passphrase: that of a token must not need the token."""
         if target.exists():
             raise KeystoreError(f"{target} exists and is not overwritten: choose another file")
-        _replace(target, self._header + self._box.encrypt(_dump(self)))
+        header, box = _new_box(target, passphrase, cost, None) if passphrase else (self._header, self._box)
+        _replace(target, header + box.encrypt(_dump(self)))
 
     def close(self) -> None:
         """Let other processes have it."""
@@ -143,6 +161,13 @@ class Keystore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _new_box(path: Path, passphrase: str, cost: Cost, token: Token | None) -> tuple[bytes, SecretBox]:
+    if token:
+        return new_token_header(FORMAT, token, passphrase)
+    header = new_header(FORMAT, cost)
+    return header, open_box(header, passphrase, str(path))
 
 
 # ---------------------------------------------------------------- content

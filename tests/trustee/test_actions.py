@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -327,10 +328,11 @@ def test_a_forged_signature_stops_every_act(board, stores, monkeypatch):
 
     def lie(self, progress):
         claims = read(self, progress)
-        record = next(r for r in claims.records if r.kind == Kind.CEREMONY)
+        records = list(claims.records)
+        record = next(r for r in records if r.kind == Kind.CEREMONY)
         forged = election.LogRecord(record.position, record.entry, record.body, record.number, bytes(64) + b"\x1b")
-        claims.records[record.position] = forged
-        return claims
+        records[record.position] = forged
+        return replace(claims, records=records)
 
     monkeypatch.setattr(node.NodeSource, "read", lie)
     with pytest.raises(WrongRecord, match="A05"):
@@ -361,7 +363,9 @@ def test_a_wrong_partial_decryption_is_named_and_ignored(settled, stores):
         value = parse_json(body)
         first = value["shares"][0]["values"]
         first[0], first[1] = first[1], first[0]
-        wrong.append(send(self, kind, canonical_json(value), signers).positions[0])
+        landed = send(self, kind, canonical_json(value), signers)
+        wrong.append(landed.positions[0])
+        return landed
 
     Writer.append = spoil  # type: ignore[method-assign]
     try:
