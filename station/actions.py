@@ -7,10 +7,11 @@ the clock decides what the chain's time decides otherwise, and the contract judg
 
 from __future__ import annotations
 
+import re
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from chain.writer import Writer
 from protocol import election
 from protocol.attachments import Roll
 from protocol.counting import apply_roll_changes
+from protocol.credential import WrongCode, read_code
 from protocol.errors import BallotboardError
 from protocol.records import MAX_CHECK_INS, CheckIns, Kind, RollChange, RollRecord
 from station import result as sheets
-from station.folder import Document, Signed, StationFolder
+from station.folder import Document, Seen, Signed, StationFolder
 from station.journal import Clock, system_clock
 from station.result import Counted, DoesNotBalance
 
@@ -44,10 +46,14 @@ class NotDue(BallotboardError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an act did, and what comes next, in words."""
+    """What an act did, and what comes next, in words; `data` is the same for machines."""
 
     did: str
     next: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def value(self) -> dict[str, Any]:
+        return {"did": self.did, "next": self.next, **self.data}
 
 
 # ---------------------------------------------------------------- before and during the poll
@@ -63,7 +69,19 @@ def init(
     cost: Cost = STRONG,
 ) -> StationFolder:
     """A folder for station `number`, with all that it needs to work without a network from here on. Close it after use."""
-    log = _log(board)
+    return make(path, _log(board), number, passphrase, where, clock, cost)
+
+
+def make(
+    path: Path,
+    log: ElectionLog,
+    number: int,
+    passphrase: str,
+    where: Connection,
+    clock: Clock = system_clock,
+    cost: Cost = STRONG,
+) -> StationFolder:
+    """The same from a log that is read already: who prepares many stations reads it once."""
     folder = StationFolder.create(path, log, number, passphrase, where, clock, cost)
     _learn_roll(folder, log)
     return folder
@@ -89,30 +107,116 @@ def open_station(folder: StationFolder, board: Board | None = None) -> Outcome:
     )
 
 
-def check_in(folder: StationFolder, indices: Sequence[int]) -> Outcome:
-    """Check voters in who take a paper ballot, by roll index. All of them or, if one may not vote here, none."""
+MAY_VOTE, REPLACES = "may-vote", "replaces-online"
+REFUSED = ("online-stands", "checked-in-here", "checked-in-elsewhere", "not-here")
+"""What `look_up` answers: the first two get a paper, the others do not."""
+
+CARD = re.compile(r"BALLOTBOARD:1:([0-9A-F]{64}):([0-9]{1,10})")
+"""The public code of a card as authority.registrar_cards prints it: election id, roll index."""
+
+
+def read_card(folder: StationFolder, text: str) -> int:
+    """The roll index of a card: typed, or its public code as the reader gives it, which holds the election id and the index and nothing else.
+
+    Refuses the covered code: who has that can vote online, so it must not be shown, typed or stored here.
+    """
+    try:
+        secret = bool(read_code(text.strip().partition("-")[2] if text.count("-") > 2 else text))
+    except WrongCode:
+        secret = False
+    if secret:
+        raise NotDue("this is the card's covered code, which nobody may see: use the public code or the roll index")
+    typed = text.strip()
+    if typed.isascii() and typed.isdecimal() and len(typed) <= 10:
+        return int(typed)
+    found = CARD.fullmatch(typed.upper())
+    if not found:
+        raise NotDue(f"no roll index in {text[:80]!r}: scan the card's public code, or type the number beside it")
+    if found[1].lower() != folder.manifest.election_id.hex():
+        raise NotDue("this card is of another election")
+    return int(found[2])
+
+
+def look_up(folder: StationFolder, index: int) -> Outcome:
+    """What the station knows of a voter: may vote on paper or why not. Who voted online or elsewhere is as of the last sync; `data` says the state."""
+    state, seen = folder.state, folder.seen()
+    if state.roll is None:
+        raise NotDue("the electoral roll is not known here yet: connect once and run `ballotboard station sync`")
+    paper_rules = folder.manifest.channel == "paper-precedence"
+    if index not in state.roll:
+        found, words = "not-here", "may not vote at this station: it is of another unit, revoked, or not on the roll"
+    elif index in state.check_ins:
+        found, words = "checked-in-here", f"was checked in here at {_time(state.check_ins[index])} already"
+    elif index in seen.elsewhere:
+        found, words = "checked-in-elsewhere", f"was checked in at station {seen.elsewhere[index]} already"
+    elif index in seen.online and paper_rules:
+        found, words = REPLACES, "may vote on paper; has voted online, and the paper ballot will replace it"
+    elif index in seen.online:
+        found, words = "online-stands", "has voted online, and by the election's rule that ballot stands: no paper"
+    else:
+        found, words = MAY_VOTE, "may vote on paper"
+    data = {"index": index, "may_vote": found not in REFUSED, "state": found, "synced_to": seen.size}
+    next_ = f"`ballotboard station check-in {index}`" if data["may_vote"] else "no paper for this voter"
+    return Outcome(f"roll index {index} {words}", next_, data)
+
+
+def check_in(folder: StationFolder, indices: Sequence[int], hand_out: bool = False) -> Outcome:
+    """Check voters in who take a paper ballot, by roll index. All of them or, if one may not vote here, none; with `hand_out` the papers are noted too."""
     state = folder.state
     if not state.opened or state.closed or state.roll is None:
         raise NotDue(
             "the station is closed" if state.closed else "the station is not open yet: `ballotboard station open`"
         )
+    looked_up = []
     for place, index in enumerate(indices):
-        if index not in state.roll:
-            raise NotDue(
-                f"roll index {index} may not vote at this station: it is of another unit, revoked, or not on the roll; nobody was checked in"
-            )
-        if index in state.check_ins:
-            raise NotDue(
-                f"roll index {index} was checked in here at {_time(state.check_ins[index])} already; nobody was checked in now"
-            )
+        looked_up.append(look_up(folder, index))
+        if not looked_up[-1].data["may_vote"]:
+            raise NotDue(f"{looked_up[-1].did}; nobody was checked in now")
         if index in indices[:place]:
             raise NotDue(f"roll index {index} is there twice; nobody was checked in")
     for index in indices:
         folder.record("check-in", index=index)
+    if hand_out:
+        issue(folder, len(indices))
+    replaces = [found.data["index"] for found in looked_up if found.data["state"] == REPLACES]
     return Outcome(
-        f"checked in {', '.join(map(str, indices))}: one paper ballot each; {len(folder.state.check_ins)} so far",
+        f"checked in {', '.join(map(str, indices))}: one paper ballot each; {len(folder.state.check_ins)} so far"
+        + (f"; {', '.join(map(str, replaces))} voted online, which the paper replaces" if replaces else ""),
         "the next voter, or `ballotboard station sign --officer KEY` by two officers and `ballotboard station sync` now and then",
+        {"checked_in": list(indices), "check_ins": len(folder.state.check_ins), "replaces_online": replaces},
     )
+
+
+def issue(folder: StationFolder, count: int = 1, replacing: bool = False) -> Outcome:
+    """Note that papers were handed out: how many, never which. With `replacing`, against spoiled ones that were given back and destroyed."""
+    state = folder.state
+    if not state.opened or state.closed:
+        raise NotDue("papers are handed out while the station is open")
+    if count < 1:
+        raise NotDue("a paper is handed out at least: write a number from 1")
+    if not replacing and state.issued + count > len(state.check_ins) and not folder.manifest.practice:
+        raise NotDue(
+            f"{len(state.check_ins)} voters are checked in and {state.issued} papers were handed out: check the voter in first"
+        )
+    if replacing and state.replaced + count > state.issued:
+        raise NotDue(f"{state.issued} papers were handed out, so no more than that can be replaced")
+    if state.printed and state.issued + state.replaced + count > state.printed:
+        raise NotDue(
+            f"{state.printed} papers were printed, and all of them were handed out: print more, or count again"
+        )
+    folder.record("issue", count=0 if replacing else count, replaced=count if replacing else 0)
+    state = folder.state
+    data = {"issued": state.issued, "replaced": state.replaced, "left": stock(folder)}
+    left = "" if stock(folder) is None else f"; {stock(folder)} are left"
+    return Outcome(
+        f"{state.issued} papers handed out, {state.replaced} spoiled ones replaced{left}", "the next voter", data
+    )
+
+
+def stock(folder: StationFolder) -> int | None:
+    """Printed papers that must be in the drawer, None if none were printed here."""
+    state = folder.state
+    return state.printed - state.issued - state.replaced if state.printed else None
 
 
 def close_station(folder: StationFolder) -> Outcome:
@@ -132,15 +236,21 @@ def close_station(folder: StationFolder) -> Outcome:
 # ---------------------------------------------------------------- the count
 
 
+def may_count(folder: StationFolder, board: Board | None = None) -> None:
+    """Raises NotDue while nothing may be counted: the station is open, or the hour has not come (by the chain's time; without a network by the clock)."""
+    if not folder.state.closed:
+        raise NotDue("close the station first: `ballotboard station close`")
+    _not_before(folder, board, folder.manifest.windows.count_not_before, "counting begins")
+
+
 def count(folder: StationFolder, counted: Counted, board: Board | None = None, reason: str = "") -> Outcome:
     """The first result. Refuses before `count_not_before` and what does not balance.
 
-    Papers issued must be as many as voters checked in, except in a practice election; where they are not and stay so, a `reason` is needed. Entering the same figures again changes nothing; other figures replace them until an officer has signed.
+    Papers issued must be as many as voters checked in, except in a practice election, and as were handed out by the journal; where they are not and stay so, a
+    `reason` is needed. Entering the same figures again changes nothing; other figures replace them until an officer has signed.
     """
+    may_count(folder, board)
     state = folder.state
-    if not state.closed:
-        raise NotDue("close the station first: `ballotboard station close`")
-    _not_before(folder, board, folder.manifest.windows.count_not_before, "counting begins")
     if state.documents and (state.documents[0].signatures or len(state.documents) > 1):
         raise NotDue(
             "an officer has signed the result already: correct it with `ballotboard station amend --reason TEXT`"
@@ -149,7 +259,43 @@ def count(folder: StationFolder, counted: Counted, board: Board | None = None, r
         raise DoesNotBalance(
             f"{counted.issued} papers were issued and {len(state.check_ins)} voters checked in: count again, or say why with --reason"
         )
+    if state.issued and counted.issued != state.issued and not reason:
+        raise DoesNotBalance(
+            f"{counted.issued} papers were issued and {state.issued} noted as handed out: count again, or say why with --reason"
+        )
     return _record(folder, counted, 1, reason)
+
+
+def enter(
+    folder: StationFolder, counted: Counted, by: str, board: Board | None = None, reason: str = "", amending: bool = False
+) -> Outcome:  # fmt: skip
+    """One of two hand counts, made and entered without seeing the other: the result (or amendment) is made when two people's figures are the same.
+
+    A person's later entry replaces the earlier one. What differs is named, not by how much, so that nobody counts towards a figure.
+    """
+    may_count(folder, board)
+    by = by.strip()
+    if not by:
+        raise NotDue("say who counted: --by NAME")
+    figures = asdict(counted)
+    sheets.build(
+        counted, folder.manifest, folder.stations, folder.units, folder.station.number, 1, "", bytes(32), bytes(32)
+    )  # what contradicts itself is no entry
+    others = {name: found for name, found in folder.state.entries.items() if name.casefold() != by.casefold()}
+    wanted = _plain(figures)
+    if wanted in others.values():
+        return amend(folder, counted, reason) if amending else count(folder, counted, board, reason)
+    folder.record("entry", by=by, figures=wanted)
+    command = "amend" if amending else "count"
+    data = {"entries": sorted(folder.state.entries), "differs": []}
+    if not others:
+        return Outcome(
+            f"first count, by {by}, is noted", f"somebody else counts: `ballotboard station {command} --by NAME`", data
+        )
+    differs = {name: _differences(folder, wanted, found) for name, found in others.items()}
+    data["differs"] = sorted({what for found in differs.values() for what in found})
+    words = "; ".join(f"from {name}'s in {', '.join(found)}" for name, found in differs.items())
+    return Outcome(f"the count by {by} differs {words}", "both count these again and enter all figures again", data)
 
 
 def amend(folder: StationFolder, counted: Counted, reason: str) -> Outcome:
@@ -252,7 +398,9 @@ def reveal(folder: StationFolder, board: Board, sender: LocalAccount, wait: bool
 
 def sync(folder: StationFolder, board: Board, sender: LocalAccount) -> Outcome:
     """All that can be done with a network: learn roll changes, send what is signed, reveal what may be revealed. Twice is as good as once."""
-    done = ["the roll"] if _learn_roll(folder, _log(board)) else []
+    log = _log(board)
+    done = ["the roll"] if _learn_roll(folder, log) else []
+    _look_around(folder, log)
     embargo_over = board.now() >= folder.manifest.windows.reveal_not_before
     done += _send_batches(folder, board, sender)
     for document in folder.state.documents:
@@ -267,6 +415,17 @@ def sync(folder: StationFolder, board: Board, sender: LocalAccount) -> Outcome:
         f"{_names(unsigned)}: two signatures are needed, `ballotboard station sign --officer KEY`"
         if unsigned
         else _next(folder),
+    )
+
+
+def finished(folder: StationFolder) -> bool:
+    """Whether everything is on the chain: all check-ins in signed batches, the latest result signed and revealed."""
+    state = folder.state
+    return (
+        bool(state.documents)
+        and state.documents[-1].revealed
+        and not state.waiting
+        and all(b.sent for b in state.batches)
     )
 
 
@@ -286,6 +445,11 @@ def status(folder: StationFolder, board: Board | None = None) -> dict[str, Any]:
         "check_ins": len(state.check_ins),
         "closed": state.closed.time if state.closed else None,
         "election": state.election.hex(),
+        "counts": sorted(state.entries),
+        "papers": {
+            "issued": state.issued, "left": stock(folder), "printed": state.printed, "replaced": state.replaced,
+            "scanned": state.scanned.papers if state.scanned else 0,
+        },
         "entries": len(folder.journal.entries),
         "journal": folder.journal.head.hex(),
         "name": folder.station.name,
@@ -308,11 +472,16 @@ def status(folder: StationFolder, board: Board | None = None) -> dict[str, Any]:
     return value
 
 
-def sheet(folder: StationFolder) -> str:
-    """The result sheet of the latest revision, as text to print and hang out. Raises NotDue before there is one."""
+def latest(folder: StationFolder) -> Document:
+    """The latest revision. Raises NotDue before there is one."""
     if not folder.state.documents:
         raise NotDue("there is no result yet: `ballotboard station count`")
-    last = folder.state.documents[-1]
+    return folder.state.documents[-1]
+
+
+def sheet(folder: StationFolder) -> str:
+    """The result sheet of the latest revision, as text to print and hang out. Raises NotDue before there is one."""
+    last = latest(folder)
     return sheets.sheet(folder.manifest, folder.stations, folder.units, last.result, list(last.signatures))
 
 
@@ -356,6 +525,21 @@ def _learn_roll(folder: StationFolder, log: ElectionLog) -> bool:
     return True
 
 
+def _look_around(folder: StationFolder, log: ElectionLog) -> None:
+    """Keep who of this station's voters has a ballot on the record, or was checked in elsewhere. Ballots are not verified for this: it is a hint."""
+    roll = folder.state.roll
+    if roll is None:
+        return
+    online = {
+        int.from_bytes(record.body[1:5], "big") for record in election.of_kind(log.records, Kind.BALLOT) if record.body
+    }
+    elsewhere: dict[int, int] = {}
+    for _, batch in election.readable(log.records, Kind.CHECK_IN, CheckIns.parse):
+        if batch.station != folder.station.number:
+            elsewhere |= {index: batch.station for index, _ in batch.entries if index in roll}
+    folder.keep_seen(Seen(len(log.records), frozenset(index for index in online if index in roll), elsewhere))
+
+
 def _rows_of(roll: Roll, unit: int) -> int:
     """The first roll index of a unit, or where it would be: rows ascend by unit."""
     return bisect_left(range(len(roll)), unit, key=lambda index: roll.row(index)[1])
@@ -379,6 +563,29 @@ def _record(folder: StationFolder, counted: Counted, revision: int, reason: str)
     )
 
 
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures as the journal gives them back: lists for tuples."""
+    contests = [{**found, "counts": list(found["counts"])} for found in figures["contests"]]
+    return {**figures, "contests": contests}
+
+
+def differences(folder: StationFolder, one: Counted, other: Counted) -> list[str]:
+    """The names of the figures in which two counts differ."""
+    return _differences(folder, asdict(one), asdict(other))
+
+
+def _differences(folder: StationFolder, one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    names = [
+        name.replace("_", " ") for name in ("issued", "spoiled", "unreturned", "in_box") if one[name] != other[name]
+    ]
+    for a, b in zip(one["contests"], other["contests"], strict=True):
+        contest = folder.manifest.contests[a["contest"]]
+        pairs = zip((*contest.options, sheets.BLANK, sheets.INVALID), (*a["counts"], a["blank"], a["invalid"]),
+                    (*b["counts"], b["blank"], b["invalid"]), strict=True)  # fmt: skip
+        names += [option for option, x, y in pairs if x != y]
+    return names
+
+
 def _batch(folder: StationFolder) -> None:
     waiting = folder.state.waiting
     for start in range(0, len(waiting), MAX_CHECK_INS):
@@ -399,16 +606,18 @@ def _send_batches(folder: StationFolder, board: Board, sender: LocalAccount) -> 
 
 
 def _put(folder: StationFolder, board: Board, sender: LocalAccount, item: Signed) -> bool:
-    """Send an item unless the chain has it; true if it was sent. Raises Refused."""
+    """Send an item unless the chain has it; true if it was news there. Raises Refused."""
     if item.sent:
         return False
     position = board.document(item.result.document_hash()).position if isinstance(item, Document) else None
-    known = position is not None
-    if not known:  # the board passes over a batch that it has, byte for byte, and refuses another of the same number
-        landed = Writer(board.web3, board.address, sender).append_stations([folder.item(item)])
-        position = next(iter(landed.positions), None)
+    landed: tuple[int, ...] = ()
+    if (
+        position is None
+    ):  # the board passes over a batch that it has, byte for byte, and refuses another of the same number
+        landed = Writer(board.web3, board.address, sender).append_stations([folder.item(item)]).positions
+        position = next(iter(landed), None)
     folder.record("sent", record=int(item.kind), number=item.number, position=position)
-    return not known
+    return bool(landed)
 
 
 def _show(folder: StationFolder, board: Board, sender: LocalAccount, document: Document) -> bool:

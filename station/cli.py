@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from eth_account.signers.local import LocalAccount
@@ -21,22 +25,29 @@ from chain.console import (
     emit,
     note,
     passphrase,
+    progress,
 )
 from chain.errors import NodeUnreachable
 from chain.keys import load_account
+from chain.log import ElectionLog, read_log
 from chain.rpc import connect
+from chain.writer import Writer
+from protocol.errors import BallotboardError
 from protocol.manifest import Contest, Rule
 from protocol.paper import ContestCount
-from station import actions
+from station import actions, central, courier, page
 from station.actions import Outcome
 from station.folder import StationFolder
-from station.result import BLANK, INVALID, Counted, DoesNotBalance, contest_count, parse_counts
+from station.result import BLANK, INVALID, Counted, DoesNotBalance, add_counts, contest_count, parse_counts
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
     help="A polling station: check-ins, the paper count, a signed result. Works without a network.\n\n"
     "Start with: ballotboard station init school-3 --station 3; a station's day is in station/README.md",
 )  # fmt: skip
+
+WATCH = 10.0
+"""Seconds between looks with --watch: a result is public that soon after the embargo, and a node hardly notices."""
 
 FolderOption = Annotated[Path, typer.Option("--folder", help="The station's folder.")]
 KeyOption = Annotated[
@@ -55,8 +66,12 @@ CountsOption = Annotated[
     ),
 ]
 IssuedOption = Annotated[int | None, typer.Option(help="Papers handed out.")]
-SpoiledOption = Annotated[int | None, typer.Option(help="Papers spoiled and replaced.")]
+SpoiledOption = Annotated[int | None, typer.Option(help="Papers spoiled and not replaced.")]
 UnreturnedOption = Annotated[int | None, typer.Option(help="Papers that did not come back.")]
+ByOption = Annotated[
+    str | None,
+    typer.Option("--by", help="Who counted: one of two independent entries; the result is made when both agree."),
+]
 InBoxOption = Annotated[
     int | None, typer.Option("--in-box", help="Papers found in the box; default: issued - spoiled - unreturned.")
 ]
@@ -67,6 +82,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     station: Annotated[int, typer.Option("--station", help="The station's number in the election.")],
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Make the station's folder, with all that it needs to work without a network from then on.
 
@@ -75,10 +91,10 @@ def init(
     where = connection(board, rpc, contract)
     secret = passphrase(passphrase_file, confirm=True)
     with actions.init(folder, Board(connect(where.rpc), where.contract), station, secret, where) as made:
-        note(
-            f"{folder}: station {station}, {made.station.name} ({made.units[made.station.unit].name}), election {made.manifest.election_id.hex()}"
-        )
-        note(f"next: in the morning `ballotboard station open --folder {folder}`")
+        election = made.manifest.election_id.hex()
+        did = f"{folder}: station {station}, {made.station.name} ({made.units[made.station.unit].name}), election {election}"
+        data = {"election": election, "folder": str(folder), "name": made.station.name, "station": station}
+        _say(Outcome(did, f"in the morning `ballotboard station open --folder {folder}`", data), as_json)
 
 
 @app.command("open")
@@ -87,82 +103,166 @@ def open_command(
     offline: OfflineOption = False,
     rpc: RpcOption = None,
     passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Open the station: from here on voters are checked in.
 
     Example: ballotboard station open
     """
     with _folder(folder, passphrase_file) as place:
-        _say(actions.open_station(place, _network(place, rpc, offline)))
+        _say(actions.open_station(place, _network(place, rpc, offline)), as_json)
+
+
+@app.command("look-up")
+def look_up(
+    card: Annotated[str, typer.Argument(help="Roll index, or the text of the card's public code.")],
+    folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Whether a voter may vote on paper here, as of the last sync. Notes nothing; exit status 1 if not.
+
+    Example: ballotboard station look-up 1204
+    """
+    with _folder(folder, passphrase_file) as place:
+        found = actions.look_up(place, actions.read_card(place, card))
+    _say(found, as_json)
+    if not found.data["may_vote"]:
+        raise typer.Exit(1)
 
 
 @app.command("check-in")
 def check_in(
-    indices: Annotated[list[int], typer.Argument(help="Roll indices, from the public code on the voters' cards.")],
-    folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None,
+    cards: Annotated[list[str], typer.Argument(help="Roll indices, or the public codes of the voters' cards as a reader gives them.")],
+    hand_out: Annotated[bool, typer.Option("--issue", help="Note the papers as handed out, too.")] = False,
+    folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Check in voters who take a paper ballot.
+    """Check in voters who take a paper ballot. Never ask for the covered code of a card.
 
-    Example: ballotboard station check-in 1204 1377
+    Example: ballotboard station check-in 1204 1377 --issue
     """
     with _folder(folder, passphrase_file) as place:
-        _say(actions.check_in(place, indices))
+        _say(actions.check_in(place, [actions.read_card(place, card) for card in cards], hand_out), as_json)
+
+
+@app.command()
+def issue(
+    count: Annotated[int, typer.Argument(help="Papers handed out.")] = 1,
+    replacing: Annotated[bool, typer.Option("--replacing", help="Against spoiled papers that were given back and destroyed.")] = False,
+    folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Note that papers were handed out: how many, never which or to whom.
+
+    Example: ballotboard station issue --replacing
+    """
+    with _folder(folder, passphrase_file) as place:
+        _say(actions.issue(place, count, replacing), as_json)
+
+
+@app.command()
+def papers(
+    count: Annotated[int, typer.Argument(help="Ballot papers to print.")],
+    out: Annotated[Path, typer.Option("--out", help="The PDF to write.")] = Path("papers.pdf"),
+    folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Make a PDF of fresh ballot papers with this station's codes, which `scan` can count.
+
+    Example: ballotboard station papers 300 --out papers.pdf
+    """
+    printing = _part("printing")
+    with _folder(folder, passphrase_file) as place, progress("papers", count, quiet=as_json) as advance:
+        outcome = printing.print_papers(place, count, out, advance)
+    _say(outcome, as_json)
+
+
+@app.command()
+def scan(
+    pictures: Annotated[Path, typer.Argument(help="A folder of pictures from a scanner or camera, one paper each.")],
+    frames: Annotated[bool, typer.Option("--frames", help="Recorded frames of a camera: several of each paper are no duplicates.")] = False,
+    folder: FolderOption = Path("."), offline: OfflineOption = False, rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Count a folder of pictures of this station's papers; what a person must read is listed. Exit status 1 if there is such.
+
+    Example: ballotboard station scan box-1/
+    """
+    scanning = _part("scan")
+    with _folder(folder, passphrase_file) as place:
+        network = _network(place, rpc, offline)
+        with progress("papers", None, quiet=as_json) as advance:
+            outcome = scanning.scan(place, pictures, network, advance, frames)
+    _say(outcome, as_json)
+    if any(outcome.data[name] for name in ("by_hand", "duplicates", "foreign", "forged", "unreadable")):
+        raise typer.Exit(1)
 
 
 @app.command("close")
-def close_command(folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None) -> None:
+def close_command(
+    folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None, as_json: JsonOption = False
+) -> None:
     """Close the station: no more check-ins.
 
     Example: ballotboard station close
     """
     with _folder(folder, passphrase_file) as place:
-        _say(actions.close_station(place))
+        _say(actions.close_station(place), as_json)
 
 
 @app.command()
 def count(
     counts: CountsOption = None, issued: IssuedOption = None, spoiled: SpoiledOption = None, unreturned: UnreturnedOption = None,
     in_box: InBoxOption = None,
+    by: ByOption = None,
+    from_scan: Annotated[bool, typer.Option("--from-scan", help="Take the scanner's totals; --counts then has what was read by hand beside.")] = False,
     reason: Annotated[str, typer.Option(help="Why papers issued and voters checked in differ, if they do and stay so.")] = "",
     folder: FolderOption = Path("."), offline: OfflineOption = False, rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Enter the count; asks for every figure that is not given. Refuses before the time, and what does not balance.
+    """Enter the count. Refuses before the time, and what does not balance.
+
+    Without --counts it asks for every figure, and then a second person for every figure again, who has not seen the first entry: both must agree. Two people at
+    two times: each with --by NAME. With --counts the figures come from tally sheets on which two people agree already.
 
     Example: ballotboard station count --counts "Yes=61,No=34,blank=2" --issued 100 --spoiled 2 --unreturned 1
     """
     with _folder(folder, passphrase_file) as place:
         network = _network(place, rpc, offline)
-        counted = _counted(place, counts, issued, spoiled, unreturned, in_box)
-        _say(actions.count(place, counted, network, reason))
-        typer.echo(actions.sheet(place))
+        actions.may_count(place, network)
+        counted = _counted(place, counts, issued, spoiled, unreturned, in_box, from_scan)
+        if by:
+            outcome = actions.enter(place, counted, by, network, reason)
+        else:
+            if not counts and not from_scan:
+                _again(place, counted)
+            outcome = actions.count(place, counted, network, reason)
+        _say(outcome, as_json)
+        _show(place, as_json)
 
 
 @app.command()
 def sign(
     officer: Annotated[Path, typer.Option("--officer", help="Key file of an officer of this station.")],
     folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None, key_passphrase_file: KeyPassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Sign what waits: check-ins and the result. Two officers do it, one after the other; no network is needed.
 
     Example: ballotboard station sign --officer keys/ana.key
     """
     with _folder(folder, passphrase_file) as place:
-        if place.state.documents:
-            typer.echo(actions.sheet(place))
-        _say(actions.sign(place, _account(officer, key_passphrase_file or passphrase_file)))
+        _show(place, as_json)
+        _say(actions.sign(place, _account(officer, key_passphrase_file or passphrase_file)), as_json)
 
 
 @app.command()
 def submit(
     key: KeyOption, folder: FolderOption = Path("."), rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
-    key_passphrase_file: KeyPassphraseOption = None,
+    key_passphrase_file: KeyPassphraseOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Send the signed check-ins and the signed result hash to the chain.
 
     Example: ballotboard station submit --key keys/ana.key
     """
     with _folder(folder, passphrase_file) as place:
-        _say(actions.submit(place, _online(place, rpc), _account(key, key_passphrase_file or passphrase_file)))
+        _say(actions.submit(place, _online(place, rpc), _account(key, key_passphrase_file or passphrase_file)), as_json)
 
 
 @app.command()
@@ -170,7 +270,7 @@ def reveal(
     key: KeyOption,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the embargo ends by the chain's time.")] = False,
     folder: FolderOption = Path("."), rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
-    key_passphrase_file: KeyPassphraseOption = None,
+    key_passphrase_file: KeyPassphraseOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Publish the result itself, once the embargo is over.
 
@@ -178,35 +278,109 @@ def reveal(
     """
     with _folder(folder, passphrase_file) as place:
         account = _account(key, key_passphrase_file or passphrase_file)
-        _say(actions.reveal(place, _online(place, rpc), account, wait))
+        _say(actions.reveal(place, _online(place, rpc), account, wait), as_json)
 
 
 @app.command()
 def amend(
     reason: Annotated[str, typer.Option(help="Why the result is corrected; it is published.")],
     counts: CountsOption = None, issued: IssuedOption = None, spoiled: SpoiledOption = None, unreturned: UnreturnedOption = None,
-    in_box: InBoxOption = None, folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None,
+    in_box: InBoxOption = None, by: ByOption = None, folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Enter a corrected count as a new revision; the one before stays on the record. Then sign, submit and reveal it like the first.
 
     Example: ballotboard station amend --reason "a bundle of 10 was counted twice" --counts "Yes=51,No=34" --issued 87
     """
     with _folder(folder, passphrase_file) as place:
-        _say(actions.amend(place, _counted(place, counts, issued, spoiled, unreturned, in_box), reason))
-        typer.echo(actions.sheet(place))
+        counted = _counted(place, counts, issued, spoiled, unreturned, in_box)
+        if by:
+            outcome = actions.enter(place, counted, by, reason=reason, amending=True)
+        else:
+            if not counts:
+                _again(place, counted)
+            outcome = actions.amend(place, counted, reason)
+        _say(outcome, as_json)
+        _show(place, as_json)
 
 
 @app.command()
 def sync(
-    key: KeyOption, folder: FolderOption = Path("."), rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
-    key_passphrase_file: KeyPassphraseOption = None,
+    key: KeyOption,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until the result is revealed, with and without a network; ^C ends it.")] = False,
+    folder: FolderOption = Path("."), rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
+    key_passphrase_file: KeyPassphraseOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """With a network: send all that is signed, reveal what may be revealed, learn what is new. Twice is as good as once.
 
     Example: ballotboard station sync --key keys/ana.key
+
+    Overnight: --watch reveals the result by itself once the embargo is over, as soon as there is a network. It holds the journal until then.
     """
     with _folder(folder, passphrase_file) as place:
-        _say(actions.sync(place, _online(place, rpc), _account(key, key_passphrase_file or passphrase_file)))
+        account = _account(key, key_passphrase_file or passphrase_file)
+        if not watch:
+            _say(actions.sync(place, _online(place, rpc), account), as_json)
+            return
+        before = ""
+        while True:
+            try:
+                outcome = actions.sync(place, _online(place, rpc), account)
+            except NodeUnreachable as error:
+                outcome = Outcome(f"no network now ({error})", "nothing: it is tried again")
+            if outcome.did != before:
+                _say(outcome, as_json)
+            before = outcome.did
+            if actions.finished(place):
+                return
+            time.sleep(WATCH)
+
+
+@app.command("pack")
+def pack_command(
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("station.pack"),
+    folder: FolderOption = Path("."), offline: OfflineOption = False, rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Write what two officers have signed into a file that somebody else can carry to a network: no journal, no key, no figures before the embargo ends.
+
+    Example: ballotboard station pack --out school-3.pack
+    """
+    with _folder(folder, passphrase_file) as place:
+        network = _network(place, rpc, offline)
+        packed = courier.pack(place, network.now() if network else None)
+    try:
+        out.write_bytes(packed.body())
+    except OSError as error:
+        raise BallotboardError(f"cannot write {out}: {error.strerror}") from error
+    data = {"documents": len(packed.documents), "file": str(out), "items": len(packed.items)}
+    did = f"{out}: {len(packed.items)} signed records and {len(packed.documents)} documents"
+    _say(Outcome(did, f"whoever has a network: `ballotboard station carry {out} --key KEY`", data), as_json)
+
+
+@app.command()
+def carry(
+    packs: Annotated[list[Path], typer.Argument(help="Files that `pack` wrote, of any stations of this election.")],
+    key: KeyOption,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, key_passphrase_file: KeyPassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Send packs of stations to the chain. Anyone may; exit status 1 if the board refused something in them.
+
+    Example: ballotboard station carry school-3.pack school-4.pack --key keys/courier.key
+    """
+    where = connection(board, rpc, contract)
+    account = _account(key, key_passphrase_file)
+    writer = Writer(connect(where.rpc), where.contract, account)
+    items, documents = courier.deliver(writer, [_read_pack(path) for path in packs])
+    refused = [str(error) for _, error in (*items.refused, *documents.refused)]
+    data = {"refused": refused, "transactions": items.transactions + documents.transactions}
+    did = f"{len(packs)} packs carried in {data['transactions']} transactions" + "".join(
+        f"; refused: {why}" for why in refused
+    )
+    _say(Outcome(did, "the stations see it at their next `ballotboard station sync`", data), as_json)
+    if refused:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -243,13 +417,93 @@ def status(
 
 
 @app.command("print")
-def print_command(folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None) -> None:
-    """Print the result sheet as text, every zero included.
+def print_command(
+    pdf: Annotated[Path | None, typer.Option("--pdf", help="Write a PDF with a code that anyone can check, instead of text.")] = None,
+    folder: FolderOption = Path("."), passphrase_file: PassphraseOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Print the result sheet, every zero included.
 
-    Example: ballotboard station print > sheet.txt
+    Example: ballotboard station print --pdf sheet.pdf
     """
     with _folder(folder, passphrase_file) as place:
-        typer.echo(actions.sheet(place), nl=False)
+        if pdf is None:
+            if as_json:
+                emit({"sheet": actions.sheet(place)})
+            else:
+                typer.echo(actions.sheet(place), nl=False)
+            return
+        code = _part("printing").print_sheet(place, pdf)
+    next_ = "sign it on paper, hang it out; `ballotboard station check-sheet CODE` compares it with the record"
+    _say(Outcome(f"{pdf}: its code says {code}", next_, {"code": code, "file": str(pdf)}), as_json)
+
+
+@app.command("check-sheet")
+def check_sheet(
+    code: Annotated[str, typer.Argument(help="The text of the code on a printed result sheet.")],
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Compare a printed result sheet with the record, as anyone may. Exit status 1 if it differs.
+
+    Example: ballotboard station check-sheet "ballotboard:stations/3?election=…"
+    """
+    wrong = central.check_sheet(_log(board, rpc, contract), code)
+    if as_json:
+        emit({"differences": wrong, "same": not wrong})
+    else:
+        for line in wrong or ["the sheet is what two officers signed on the record"]:
+            typer.echo(line)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    form: Annotated[str, typer.Option("--form", help="json, csv or pdf.")] = "json",
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; default standard output (json, csv).")] = None,
+    level: Annotated[str, typer.Option(help="Only this level in csv and pdf: station, or a level of the units, such as nation.")] = "",
+    official: Annotated[
+        Path | None, typer.Option(help='Published figures to compare with: {"source": text, "units": {"NAME": [votes or null, …], …}}.')
+    ] = None,
+    scans: Annotated[list[Path] | None, typer.Option(help="What `station scan --json` printed; may be repeated.")] = None,
+    board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None,
+) -> None:  # fmt: skip
+    """The central picture of all stations, from the record: who has reported, sums up to the nation, and what to ask about.
+
+    Example: ballotboard station report --form pdf --out report.pdf
+    """
+    printing = _part("printing")
+    log = _log(board, rpc, contract)
+    published = central.read_published(official) if official else None
+    now = Board(log.reader.web3, log.contract).now()
+    picture = central.picture(log, now, published, [central.read_scan(path) for path in scans or ()])
+    data = {
+        "csv": lambda: printing.report_csv(picture, level).encode(), "json": lambda: (json.dumps(picture, ensure_ascii=False) + "\n").encode(),
+        "pdf": lambda: printing.report_pdf(picture, level),
+    }  # fmt: skip
+    if form not in data or (form == "pdf" and out is None):
+        raise BallotboardError("--form is json, csv or pdf, and a pdf needs --out FILE")
+    if out is None:
+        typer.echo(data[form]().decode(), nl=False)
+        return
+    try:
+        out.write_bytes(data[form]())
+    except OSError as error:
+        raise BallotboardError(f"cannot write {out}: {error.strerror}") from error
+    note(f"{out}: {len(picture['stations'])} stations, {len(picture['flags'])} things to ask about")
+
+
+@app.command()
+def serve(
+    folder: FolderOption = Path("."),
+    port: Annotated[int, typer.Option(help="Port on this machine alone.")] = 8470,
+    offline: OfflineOption = False, rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
+) -> None:  # fmt: skip
+    """A page for poll workers in this machine's browser: touch-sized, English and French, works without a network. Ends on ^C.
+
+    Example: ballotboard station serve --folder school-3
+    """
+    with _folder(folder, passphrase_file) as place:
+        page.serve(place, port, lambda: _network(place, rpc, offline), note)
 
 
 @app.command()
@@ -264,6 +518,26 @@ def export(folder: FolderOption = Path("."), passphrase_file: PassphraseOption =
 
 def _folder(path: Path, passphrase_file: Path | None) -> StationFolder:
     return StationFolder.open(path, _secret(passphrase_file, path))
+
+
+def _part(name: str) -> Any:
+    """A module that needs a printer's or a scanner's packages, loaded when it is asked for: a counting laptop may be without."""
+    try:
+        return importlib.import_module(f"station.{name}")
+    except ModuleNotFoundError as error:
+        raise BallotboardError(f"this needs the package {error.name}: pip install 'ballotboard[station]'") from error
+
+
+def _read_pack(path: Path) -> courier.Pack:
+    try:
+        return courier.Pack.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise BallotboardError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _log(board: Path | None, rpc: str | None, contract: str | None) -> ElectionLog:
+    where = connection(board, rpc, contract)
+    return read_log(connect(where.rpc), where.contract)
 
 
 def _account(key: Path, passphrase_file: Path | None) -> LocalAccount:
@@ -297,17 +571,39 @@ def _counted(
     spoiled: int | None,
     unreturned: int | None,
     in_box: int | None,
+    from_scan: bool = False,
 ) -> Counted:
-    """The figures from the options; what is missing is asked for, and papers in the box then too."""
-    ask = not texts
+    """The figures from the options; what is missing is asked for, and papers in the box then too. With `from_scan` the scanner's are added."""
+    ask = not texts and not from_scan
     issued = _number("papers issued", issued)
     spoiled = _number("papers spoiled", spoiled) if ask or spoiled is not None else 0
     unreturned = _number("papers not returned", unreturned) if ask or unreturned is not None else 0
     if in_box is None:
         in_box = _number("papers in the box", None) if ask else issued - spoiled - unreturned
     style = place.manifest.styles[place.units[place.station.unit].style]
-    rows = [_row(index, place.manifest.contests[index], texts, len(style)) for index in style]
+    if not from_scan:
+        rows = [_row(index, place.manifest.contests[index], texts, len(style)) for index in style]
+        return Counted(issued, spoiled, unreturned, in_box, tuple(rows))
+    scanned = place.state.scanned
+    if scanned is None:
+        raise DoesNotBalance("nothing was scanned: `ballotboard station scan FOLDER`")
+    rows = list(scanned.contests)
+    if texts:
+        by_hand = [_row(index, place.manifest.contests[index], texts, len(style)) for index in style]
+        rows = [add_counts(a, b) for a, b in zip(rows, by_hand, strict=True)]
     return Counted(issued, spoiled, unreturned, in_box, tuple(rows))
+
+
+def _again(place: StationFolder, first: Counted) -> None:
+    """The second entry, by another person who has not seen the first. Raises DoesNotBalance naming what differs, not by how much."""
+    if sys.stderr.isatty():
+        typer.echo("\033[2J\033[H", nl=False, err=True)  # the first entry leaves the screen
+    note("and now a second person, who has not seen these figures, enters them all again")
+    second = _counted(place, None, None, None, None, None)
+    if different := actions.differences(place, first, second):
+        raise DoesNotBalance(
+            f"the two entries differ in {', '.join(different)}: count these again. Nothing was recorded"
+        )
 
 
 def _row(index: int, contest: Contest, texts: list[str] | None, contests: int) -> ContestCount:
@@ -340,6 +636,15 @@ def _item(item: dict) -> str:
     return f"{item['number']}: {len(item['signed_by'])} of 2 signatures{where}"
 
 
-def _say(outcome: Outcome) -> None:
+def _say(outcome: Outcome, as_json: bool = False) -> None:
+    if as_json:
+        emit(outcome.value())
+        return
     note(outcome.did)
     note(f"next: {outcome.next}")
+
+
+def _show(place: StationFolder, as_json: bool) -> None:
+    """The result sheet: nobody signs what was not shown."""
+    if place.state.documents and not as_json:
+        typer.echo(actions.sheet(place))

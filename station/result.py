@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 from protocol.attachments import Station, Unit
 from protocol.errors import BallotboardError
@@ -70,6 +71,12 @@ def contest_count(index: int, contest: Contest, counts: Mapping[str, int]) -> Co
     return ContestCount(index, row, blank, invalid)
 
 
+def add_counts(one: ContestCount, other: ContestCount) -> ContestCount:
+    """The sum of two parts of one contest's papers."""
+    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+    return ContestCount(one.contest, counts, one.blank + other.blank, one.invalid + other.invalid)
+
+
 def parse_counts(text: str) -> dict[str, int]:
     """`Name=12,Name, with comma=3` as counts by name. Raises DoesNotBalance where it cannot be read or names one twice."""
     counts: dict[str, int] = {}
@@ -114,3 +121,63 @@ def sheet(
     lines += [f"Journal     {result.opening.hex()} (opening)", f"            {result.closing.hex()} (closing)"]
     lines += [f"Signed by   0x{officer.hex()}" for officer in officers] or ["NOT SIGNED YET"]
     return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------- the code on the printed sheet
+
+SCHEME = "ballotboard:"
+"""How the code begins where no public board is known; else with the board's address, so that any phone opens the right page."""
+
+
+@dataclass(frozen=True)
+class SheetCode:
+    """What the code on a printed sheet says: the election id's first half, the document that was signed, and its figures as text."""
+
+    election: str
+    station: int
+    revision: int
+    document: str
+    accounting: str
+    contests: tuple[str, ...]
+
+
+def sheet_code(result: StationResult, election: bytes) -> SheetCode:
+    return SheetCode(
+        election.hex()[:32], result.station, result.revision, result.document_hash().hex(),
+        _join(result.issued, result.counted, result.spoiled, result.unreturned),
+        tuple(_join(c.contest, *c.counts, c.blank, c.invalid) for c in result.contests),
+    )  # fmt: skip
+
+
+def print_code(code: SheetCode, board: str = "") -> str:
+    """The text of the code: a link to the station's page on a public board, or the same without one.
+
+    `…/stations/3?election=…&revision=1&document=…&papers=100.97.2.1&votes=0.61.34.2.0.0`: papers issued, counted, spoiled, not returned; and per contest
+    its number, the votes of every option, blank and invalid papers.
+    """
+    base = f"{board.rstrip('/')}/" if board else SCHEME
+    votes = "".join(f"&votes={contest}" for contest in code.contests)
+    return (
+        f"{base}stations/{code.station}?election={code.election}&revision={code.revision}&document={code.document}"
+        f"&papers={code.accounting}{votes}"
+    )
+
+
+def read_sheet_code(text: str) -> SheetCode:
+    """The inverse of print_code, whatever the board. Raises BallotboardError."""
+    parts = urlsplit(text.strip())
+    found = parse_qs(parts.query)
+    try:
+        station = int(parts.path.rpartition("/")[2])
+        [election], [revision], [document], [papers] = (
+            found[n] for n in ("election", "revision", "document", "papers")
+        )
+        return SheetCode(election, station, int(revision), document, papers, tuple(found.get("votes", ())))
+    except (KeyError, ValueError) as error:
+        raise BallotboardError(
+            "this is not the code of a result sheet: it names no station, revision and document"
+        ) from error
+
+
+def _join(*numbers: int) -> str:
+    return ".".join(map(str, numbers))
