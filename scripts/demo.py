@@ -10,6 +10,7 @@ ballots arrive and started again, and the verifier checks what the validators ha
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import secrets
@@ -37,7 +38,8 @@ from rich.table import Table
 
 from authority import actions as authority
 from authority.config import new_config, parse_config
-from authority.registrar import Issue, Voter, make_roll, publish_roll, save_roll
+from authority.registrar import publish_roll, read_cards, read_handout
+from authority.registrar_roll import make_roll
 from bulletin.cli import index_board
 from chain.anvil import Anvil
 from chain.board import Board
@@ -108,6 +110,16 @@ def demo(
             min=4, help="Keep the record on so many validators instead of one process (needs `make validator`)."
         ),
     ] = None,
+    mixed: Annotated[
+        bool,
+        typer.Option("--mixed", help="Paper and online together: the published figures of a place as its stations."),
+    ] = False,
+    place: Annotated[
+        str, typer.Option(help="With --mixed: sd (South Dakota 2020), uk (referendum 2016) or us (2020).")
+    ] = "sd",
+    published: Annotated[
+        Path | None, typer.Option("--data", help="With --mixed: folder of the published files, down to precincts.")
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the services running until ^C, and print their addresses.")
     ] = False,
@@ -116,9 +128,15 @@ def demo(
     """Hold a real election on this machine and verify it: Burlington, Vermont, mayor 2009, or another from files.
 
     Example: ballotboard demo --contest contest.json --ballots ballots.csv --limit 3000 --json
+
+    With stations: ballotboard demo --mixed --place uk
     """
     if (contest is None) != (ballots is None):
         raise BallotboardError("--contest and --ballots belong together: give both, or none for Burlington 2009")
+    if mixed and (contest or network):
+        raise BallotboardError("--mixed brings its own election and runs on the embedded chain: leave the others away")
+    if published and not mixed:
+        raise BallotboardError("--data belongs to --mixed")
     data = read_ballots(contest, ballots) if contest and ballots else burlington()
     data = data.first(limit)
     if out is not None and out.exists() and any(out.iterdir()):
@@ -128,9 +146,16 @@ def demo(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as services:
-            summary = Demo(data, folder.resolve(), services, network or 0).run()
+            if mixed:
+                from scripts import demo_mixed  # which is made from this one
+
+                summary = demo_mixed.mixed(place, published, limit, folder.resolve(), services).run()
+            else:
+                summary = Demo(data, folder.resolve(), services, network or 0).run()
             if as_json:
                 emit(summary)
+            elif mixed:
+                demo_mixed.print_summary(summary, folder if out or keep else None)
             else:
                 _print_summary(summary, data, folder if out or keep else None)
             if keep:
@@ -265,12 +290,17 @@ class Demo:
 
     def make_roll(self) -> None:
         first = 1 if len(self.config.units) > 1 else 0
-        voters = [Voter(f"voter-{i}", first + unit) for i, (unit, _) in enumerate(self.data.votes)]
-        with progress("The registrar makes the roll", len(voters)) as advance:
-            self.issue: Issue = make_roll(voters, self.config.units, progress=advance)
-        roll_folder = self.folder / "roll"
-        save_roll(self.issue, voters, self.config.units, roll_folder)
-        publish_roll(self.chain.web3, self.contract, self.people.registrar, roll_folder)
+        self.voting_units = [first + unit for unit, _ in self.data.votes]
+        voters, folder = self.folder / "voters.csv", self.folder / "roll"
+        with voters.open("w", encoding="utf-8", newline="") as file:
+            names = (self.config.units[unit].name for unit in self.voting_units)
+            csv.writer(file).writerows([("id", "unit"), *enumerate(names)])
+        with progress("The registrar makes the roll", len(self.voting_units)) as advance:
+            summary = make_roll(voters, self.config, folder, lambda _, done, total: advance(done, total))
+        self.nonce = bytes.fromhex(summary["nonce"])
+        voter_of = {serial: int(id) for id, serial in read_handout(folder)}
+        self.cards = [(voter_of[card.serial], card) for card in read_cards(folder)]
+        publish_roll(self.chain.web3, self.contract, self.people.registrar, folder)
 
     def open(self) -> None:
         self._until(MORNING)
@@ -292,15 +322,14 @@ class Demo:
     # ---- the online vote
 
     def encrypt(self) -> list[bytes]:
-        seen, nonce = self._board().head().size, self.issue.nonce
+        seen = self._board().head().size
         requests = []
-        for card in self.issue.cards:
-            option = self.data.votes[card.voter][1]
+        for voter, card in self.cards:
+            option = self.data.votes[voter][1]
             choice = [int(place == option) for place in range(len(self.data.options))]
-            secret = credential.secret_key(card.code, nonce, card.serial)
-            requests.append(
-                CreateRequest(card.roll_index, seen, card.unit, 0, secret, secrets.token_bytes(32), [choice])
-            )
+            secret = credential.secret_key(card.code, self.nonce, card.serial)
+            unit = self.voting_units[voter]
+            requests.append(CreateRequest(card.roll_index, seen, unit, 0, secret, secrets.token_bytes(32), [choice]))
         bodies: list[bytes] = []
         with self._timed("encrypt"), progress(f"Voters encrypt ({engine.name()})", len(requests)) as advance:
             for start in range(0, len(requests), CREATE_CHUNK):
