@@ -44,9 +44,9 @@ from bulletin.cli import index_board
 from chain.anvil import Anvil
 from chain.board import Board
 from chain.console import JsonOption, emit, note, progress, screen
+from chain.engine import Engine
 from chain.evidence import verify as verify_evidence
 from chain.log import read_log
-from chain.network.collect import head_evidence
 from chain.network.local import LocalNetwork
 from chain.process import free_port
 from chain.sealed import Cost
@@ -72,6 +72,9 @@ TRUSTEES, THRESHOLD, STATIONS = 3, 2, 3
 
 MORNING, EVENING, EMBARGO, NIGHT = 9, 17, 20, 21
 """The demo's day (hours UTC): the poll opens, closes and is counted, paper results are public, totals are decrypted."""
+
+EARLY = 600
+"""Seconds before the opening at which the chain begins: time for the setup."""
 
 APPEND_GRACE = 60
 """Seconds after the close in which promised ballots still land."""
@@ -232,21 +235,21 @@ class Demo:
     # ---- setup
 
     def start_chain(self) -> None:
-        self.chain: Anvil | LocalNetwork
+        self.chain: Engine
         self.killed = 0
+        now = datetime.now(UTC)
         if self.validators:
-            self.day = datetime.now(UTC)
-            self.network = LocalNetwork(self.folder / "network", self.validators)
-            self.chain = self.services.enter_context(self.network)
-            everyone = vars(self.people).values()
-            self.chain.fund(a.address for a in _flat(everyone))
+            self.day = now
+            self.chain = self.services.enter_context(LocalNetwork(self.folder / "network", self.validators))
             note(
                 f"A network of {self.validators} validators runs (CometBFT and geth, Byzantine consensus); node 0 is at {self.chain.url}"
             )
         else:
-            self.day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-            self.chain = self.services.enter_context(Anvil(timestamp=self._start()))
+            self.day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+            morning = int(self.day.timestamp()) + 3600 * MORNING
+            self.chain = self.services.enter_context(Anvil(timestamp=morning - EARLY))
             note(f"A chain runs (anvil, one process, a block a second) at {self.chain.url}")
+        self.chain.fund(a.address for a in _flat(vars(self.people).values()))
 
     def publish(self) -> None:
         self.relayer_port, self.board_port = free_port(), free_port()
@@ -256,15 +259,14 @@ class Demo:
         )
         self.relayer_folder = self.folder / "relayer"
         self.relayer_address, self.relayer_key = relayer_keys.create(self.relayer_folder, self.passphrase, QUICK)
-        if self.validators:
-            self.chain.fund([self.relayer_address])
+        self.chain.fund([self.relayer_address])
         config_file = self.folder / "election.toml"
         config_file.write_text(self._config_text())
         self.config = parse_config(config_file.read_text(), self._start(), str(config_file))
         self.board_file = self.folder / "board.json"
         published = authority.publish(
             self.chain.web3, self.chain.url, self.config, self.people.authority, self.board_file,
-            relayers=[self.relayer_url], boards=[self.board_url], comet=self.network.comet_url if self.validators else "",
+            relayers=[self.relayer_url], boards=[self.board_url], comet=self.chain.comet_url,
         )  # fmt: skip
         self.contract, self.manifest = published.connection.contract, published.manifest
         note(
@@ -345,9 +347,8 @@ class Demo:
 
             def sent(done: int, total: int) -> None:
                 advance(done, total)
-                if self.validators and not self.killed and 2 * done >= len(order):
-                    self.network.nodes[-1].kill()
-                    self.killed = 1
+                if not self.killed and 2 * done >= len(order):
+                    self.killed = int(self.chain.kill_one())
 
             answers = send_ballots(self.relayer_url, order, sent)
         if answers.refusals:
@@ -357,25 +358,22 @@ class Demo:
         with self._timed("chain"), progress("Promised ballots become final", len(order)) as advance:
             self._follow(len(order), lambda: self._get(self.relayer_url, "/v1/status")["ballots"]["final"], advance)
         if self.killed:
-            self.network.nodes[-1].start()
+            self.chain.mend()
             note(
                 f"Validator {self.validators - 1} was killed when half of the ballots were in, and the chain went on; now it is back"
             )
         return len(answers.promises)
 
     def network_summary(self, report: dict[str, Any]) -> dict[str, Any]:
-        if not self.validators:
-            return {"engine": "anvil", "validators": 0}
-        proven = verify_evidence(
-            head_evidence(self.chain.web3, self.network.comet_url, self.contract).body(),
-            self.manifest,
-            bytes.fromhex(self.contract[2:]),
-        )
-        signed = next(check for check in report["checks"] if check["id"] == "E04")
-        evidence = {
-            "signed_power": proven.signed_power, "total_power": proven.total_power, "verified": signed["outcome"] == "pass",
-        }  # fmt: skip
-        return {"engine": "cometbft", "validators": self.validators, "killed": self.killed, "evidence": evidence}
+        summary: dict[str, Any] = {"engine": self.chain.name, "validators": len(self.chain.validators())}
+        if found := self.chain.evidence(self.contract):
+            proven = verify_evidence(found.body(), self.manifest, bytes.fromhex(self.contract[2:]))
+            signed = next(check for check in report["checks"] if check["id"] == "E04")
+            evidence = {
+                "signed_power": proven.signed_power, "total_power": proven.total_power, "verified": signed["outcome"] == "pass",
+            }  # fmt: skip
+            summary |= {"killed": self.killed, "evidence": evidence}
+        return summary
 
     def index(self) -> None:
         size = self._board().head().size
@@ -444,8 +442,8 @@ class Demo:
     def verify(self) -> dict[str, Any]:
         arguments = ["verify", "tally", "--rpc", self.chain.url, "--contract", self.contract]
         arguments += ["--election", self.manifest.election_id.hex()]
-        if self.validators:
-            arguments += ["--comet", self.network.nodes[1].comet_url]
+        if self.chain.comet_url:
+            arguments += ["--comet", self.chain.comet_url]
         note("An observer verifies, in a process that trusts nobody:\n     ballotboard " + " ".join(arguments))
         with self._timed("verify"):
             found = self._ballotboard(*arguments, "--json")
@@ -506,7 +504,7 @@ class Demo:
             "reveal_not_before": EMBARGO, "settle_not_before": EMBARGO, "decrypt_not_before": NIGHT,
         }  # fmt: skip
         windows = {name: datetime.fromtimestamp(self._hour(hour), UTC).isoformat() for name, hour in hours.items()}
-        windows["append_grace"] = f"{NETWORK_GRACE if self.validators else APPEND_GRACE}s"
+        windows["append_grace"] = f"{APPEND_GRACE if self.chain.moves_clock else NETWORK_GRACE}s"
         return new_config(
             name=data.name, practice=True,
             contests=[Contest("mayor", data.name, Rule.ONE_OF_K, 0, data.options)],
@@ -516,7 +514,7 @@ class Demo:
                 Role(RoleKind.RELAYER, "relayer", bytes.fromhex(self.relayer_address[2:]), self.relayer_key),
             ],
             minimum_ballots=MINIMUM_BALLOTS, decrypt_level=1,
-            validators=self.network.network.manifest_validators() if self.validators else (),
+            validators=self.chain.validators(),
         )  # fmt: skip
 
     def _practice(self, n: int) -> Counted:
@@ -531,11 +529,11 @@ class Demo:
 
     def _start(self) -> int:
         """When the demo begins, by the chain's time."""
-        return int(self.day.timestamp()) if self.validators else self._hour(MORNING) - 600
+        return self._hour(MORNING) - EARLY if self.chain.moves_clock else int(self.day.timestamp())
 
     def _hour(self, hour: int) -> int:
         """The chain's time at this hour of the demo's day."""
-        if not self.validators:
+        if self.chain.moves_clock:
             return int(self.day.timestamp()) + 3600 * hour
         vote = len(self.data.votes) // NETWORK_RATE if hour > MORNING else 0
         return int(self.day.timestamp()) + NETWORK_DAY[hour] + vote
@@ -545,13 +543,13 @@ class Demo:
 
     def _until_time(self, moment: int, what: str) -> None:
         """Move the chain's clock where one process has one, else wait for it."""
-        if isinstance(self.chain, Anvil):
-            self.chain.advance_to(moment)
+        if self.chain.moves_clock:
+            self.chain.wait_until(moment)
             return
         total = moment - authority.chain_time(self.chain.web3)
         if total > 0:
             with progress(f"Waiting for {what}", total) as advance:
-                authority.wait_until(self.chain.web3, lambda: moment, lambda left: advance(total - left))
+                self.chain.wait_until(moment, lambda left: advance(total - left))
 
     def _board(self) -> Board:
         return Board(self.chain.web3, self.contract)
