@@ -126,6 +126,7 @@ def create_app(
         title="Ballotboard bulletin board", version="1", docs_url=None, redoc_url=None, openapi_url=f"{API}/openapi.json",
         description="The public record of one election, as read from its chain. Nothing here has to be believed: `GET /api/v1/verify` says how to check it.",
     )  # fmt: skip
+    app.add_middleware(_LookUp, board=board)
     app.add_middleware(_Headers, boards=connection.boards)
     app.include_router(_api(board), prefix=API, tags=["record"])
     app.include_router(_tiles(board), tags=["transparency log"])
@@ -739,6 +740,29 @@ def _errors(app: FastAPI, board: _Board) -> None:
     @app.exception_handler(StoreError)
     def store(request: Request, error: StoreError) -> Response:
         return answer(request, 503, str(error))
+
+
+class _LookUp:
+    """Answers `GET /api/v1/ballots/HASH`, what voters ask for, in front of the framework: half of the time is the framework's. What it does not
+    find, or cannot say, is left to the route of the same address."""
+
+    def __init__(self, app: ASGIApp, board: _Board) -> None:
+        self.app, self.board = app, board
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET" and (match := _LOOK_UP.fullmatch(scope["path"])):
+            try:
+                with self.board.moment() as now:
+                    found = self.board.ballot(now, match[1])
+            except (NotYet, StoreError):
+                found = None
+            if found is not None:
+                await JSONResponse(found)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+_LOOK_UP = re.compile(re.escape(API) + "/ballots/([0-9a-f]{64})")
 
 
 def _origin(url: str) -> str:

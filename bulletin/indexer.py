@@ -15,13 +15,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from web3 import Web3
 
 from bulletin.replica import Alarm, Replica
 from bulletin.store import Cursor, Store, StoreError
 from chain.errors import NodeUnreachable, RpcError
+from chain.holding import Holders
 from chain.reader import Batch, Reader
 from chain.rpc import Address, batch, checksummed, readable_head, unhex
 from protocol.errors import BallotboardError
@@ -36,6 +37,9 @@ HEADERS_AT_ONCE = 200
 
 POLL = 0.5
 """Seconds between looks at the chain: half of the shortest block time, so that a record is on a page within two seconds."""
+
+BODIES = 4_000
+"""Ballots that the data holders are asked for at a time: a few MB."""
 
 ATTACHMENT_POLL = 3.0
 """Seconds between searches for a file that is named and not published: each looks through all blocks."""
@@ -56,11 +60,19 @@ class Indexer:
     `synced` is true once the chain's head was reached; `trouble` says why the last look failed, "" if it did not.
     """
 
-    def __init__(self, store: Store, web3: Web3, contract: Address, election_id: bytes | None = None) -> None:
-        """Raises ChainError where there is no board of ours, BallotboardError where it is another election's, or the database another board's."""
+    def __init__(
+        self,
+        store: Store,
+        web3: Web3,
+        contract: Address,
+        election_id: bytes | None = None,
+        holders: Sequence[str] = (),
+    ) -> None:
+        """`holders` are the URLs of the data holders, where the chain has ballots' hashes only. Raises ChainError where there is no board of ours, BallotboardError where it is another election's, or the database another board's."""
         self.web3, self.reader = web3, Reader(web3, contract)
         self.synced, self.trouble = False, ""
-        self._look_again = 0.0
+        self._look_again = self._ask_again = 0.0
+        self._holders = Holders(holders)
         manifest = Manifest.parse(self.reader.creation().arguments()[0])
         if election_id not in (None, manifest.election_id):
             raise BallotboardError(
@@ -174,4 +186,8 @@ class Indexer:
             found = self.reader.attachments(missing)
             self.replica.attach(found)
             self._look_again = time.monotonic() + (ATTACHMENT_POLL if len(found) < len(missing) else 0)
+        if self._holders.urls and time.monotonic() >= self._ask_again and (wanted := self.replica.without_body(BODIES)):
+            found = self._holders.fetch(wanted)
+            self.replica.supply(found)
+            self._ask_again = time.monotonic() + (0 if len(found) == BODIES else ATTACHMENT_POLL)
         self.replica.derive()

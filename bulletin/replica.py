@@ -84,7 +84,26 @@ class Replica:
         """The files that the record names and that are not here. They are no records, and may be published later than the record that names them."""
         rolls = election.readable(self._acts, Kind.ROLL, RollRecord.parse)
         named = {self.manifest.units.sha256, self.manifest.stations.sha256, *(roll.sha256 for _, roll in rolls)}
+        if self.manifest.body_mode == "hash":
+            settled = election.readable(self._acts, Kind.SETTLEMENT, lambda body: Settlement.parse(body, True))
+            named |= {settlement.bitmap for _, settlement in settled}
         return sorted(named - self._attachments.keys())
+
+    def without_body(self, limit: int) -> list[bytes]:
+        """SHA-256 of ballots whose hash alone is on the chain and whose body is not here, at most `limit`, the newest first."""
+        if self.manifest.body_mode != "hash":
+            return []
+        with self.store.read() as tx:
+            return tx.without_body(limit)
+
+    def supply(self, bodies: dict[bytes, bytes]) -> None:
+        """Bodies of ballots by their SHA-256, which the caller has checked."""
+        with self.store.write() as tx:
+            records = tx.supply(bodies)
+            checked = [record for record in records if record.position < (tx.fact("checked") or 0)]
+            if self._election and checked:
+                tx.check_again(_verdicts(self._election, election.roll_state(self._election, self._acts).roll, checked))
+        self._derived = None
 
     def attach(self, files: dict[bytes, bytes]) -> None:
         """Files by their SHA-256, which the caller has checked."""
@@ -179,12 +198,14 @@ class Replica:
             checked = end
 
     def _settle(self, opened: OpenElection) -> None:
-        record = election.only(self._acts, Kind.SETTLEMENT)
-        head = Settlement.parse(record.body or b"", opened.manifest.body_mode == "hash").head
         with self.store.read() as tx:
             if tx.fact("counted") is not None:
                 return
-            before, reasons = list(tx.records(before=head.size)), tx.reasons()
+            records, reasons = list(tx.records()), tx.reasons()
+        try:
+            before = election.settled_records(opened.manifest, records, self._attachments)
+        except (election.MissingAttachment, election.MissingBodies):
+            return  # they are asked for again
         _, counted = election.counted_set(opened, before, reasons)
         with self.store.write() as tx:
             tx.settle(counted.rows)
@@ -199,10 +220,12 @@ class Replica:
             records, reasons = list(tx.records()), tx.reasons()
         problem = ""
         try:
-            settled = election.settle(opened, records, reasons)
+            settled = election.settle(opened, records, reasons, self._attachments)
             right = election.result_body(settled, election.decrypt(settled, records), records)
             if election.only(self._acts, Kind.RESULT).body != right:
                 problem = "the announced result is not the one that the record gives"
+        except (election.MissingAttachment, election.MissingBodies):
+            return  # not looked at yet, and the page says so
         except BallotboardError as error:
             problem = f"the result cannot be computed from the record: {error}"
         self.note("result", problem)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -269,6 +270,12 @@ class Reading:
             )
         )
 
+    def without_body(self, limit: int) -> list[bytes]:
+        """SHA-256 of ballots that have no body here, the newest first."""
+        lacking = sa.and_(_records.c.kind == Kind.BALLOT, _records.c.body.is_(None))
+        query = sa.select(_records.c.hash).where(lacking).order_by(_records.c.position.desc()).limit(limit)
+        return list(self._connection.scalars(query))
+
     def place(self, position: int) -> Place:
         """Where on the chain a record of the log is."""
         return Place(*self._connection.execute(_PLACE, {"position": position}).one())
@@ -467,6 +474,19 @@ class Writing(Reading):
                 for r in records
             ),
         )  # fmt: skip
+
+    def supply(self, bodies: dict[bytes, bytes]) -> list[LogRecord]:
+        """Puts bodies to the ballots that have these hashes and none; gives the records."""
+        lacking = sa.and_(_records.c.hash.in_(bodies), _records.c.kind == Kind.BALLOT, _records.c.body.is_(None))
+        positions = list(self._connection.scalars(sa.select(_records.c.position).where(lacking)))
+        query = sa.select(_records).where(_records.c.position.in_(positions)).order_by(_records.c.position)
+        found = []
+        for record in [_record(row) for row in self._connection.execute(query)]:
+            body = bodies[record.entry.body_hash]
+            change = sa.update(_records).where(_records.c.position == record.position).values(body=body)
+            self._connection.execute(change)
+            found.append(replace(record, body=body))
+        return found
 
     def check(self, verdicts: Iterable[Verdict]) -> None:
         """What the engine says of ballots that were not checked before."""

@@ -12,9 +12,12 @@ import pytest
 
 from chain.network.local import LocalNetwork
 from chain.network.node import Node
+from chain.network.operator import Operator
 from tests.network.conftest import hashes, head, same_chain, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+FAULTS = Path(__file__).parents[2] / ".bin" / "validator-faults"
 
 HALT = 6.0
 """Seconds without a block after which a network counts as halted: six intervals."""
@@ -68,20 +71,24 @@ def _close(end: socket.socket) -> None:
 
 
 class Relayed(Node):
-    """A node that reaches each other validator through a relay of their own."""
+    """A node of the test build that reaches each other validator through a relay of their own."""
 
     relays: dict[tuple[str, str], Relay]
 
-    def _validator_command(self) -> list[str]:
-        command = super()._validator_command()
+    def through(self, other: Operator) -> int:
+        return self.relays[self.operator.name, other.name].port
+
+    def _validator_command(self, home: Path | None = None, validator: Path | None = None) -> list[str]:
+        command = super()._validator_command(home, validator or FAULTS)
         at = command.index("-peers") + 1
-        for other, _ in self.network.validators:
-            if other != self.operator:
-                through = self.relays[self.operator.name, other.name].port
-                command[at] = command[at].replace(f":{other.consensus_port}", f":{through}")
-        return command
+        others = [other for other, _ in self.network.validators if other != self.operator]
+        for other in others:
+            command[at] = command[at].replace(f":{other.consensus_port}", f":{self.through(other)}")
+        relays = " ".join(f"{other.consensus_port}={self.through(other)}" for other in others)
+        return ["env", f"VALIDATOR_RELAYS={relays}", *command]
 
 
+@pytest.mark.skipif(not FAULTS.exists(), reason="no validators of the test build: run `make .bin/validator-faults`")
 def test_two_halves_halt_at_one_head_and_go_on_when_the_cut_heals(binaries, tmp_path: Path):
     network = LocalNetwork(tmp_path, chain_id=77_003)
     operators = [operator for operator, _ in network.network.validators]
