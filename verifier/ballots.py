@@ -50,6 +50,9 @@ AHEAD = 2
 CLUSTER_TIMEOUT = 10
 """Seconds until a scheduler must have answered."""
 
+UNVERIFIED = 0xFF
+"""No reason: an answer is awaited. Nothing is valid because nobody looked at it."""
+
 WHAT = "ballots verified"
 
 CHECKPOINT = b"ballotboard/checkpoint/v1\n"
@@ -81,7 +84,7 @@ def reasons(
 
     Raises WrongInput for a checkpoint that is not this machine's, or a cluster that cannot be reached.
     """
-    found = bytearray(end)
+    found = bytearray([UNVERIFIED]) * end
     chunks = list(log.chunks(end, CHUNK if engine.native else REFERENCE_CHUNK, CHUNK_BYTES))
     with ExitStack() as stack:
         done: set[int] = set()
@@ -112,6 +115,10 @@ def reasons(
                 checkpoint.add(chunk.first, answers)
             finished += chunk.count
             progress(WHAT, finished, end)
+    if UNVERIFIED in found:
+        raise WrongInput(
+            f"ballot {found.index(UNVERIFIED)} of the log was given to nobody to verify: this is a defect of the verifier"
+        )
     return found
 
 

@@ -72,6 +72,20 @@ def test_few_ballots_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(reasons(Work(2), log(4))) == 4
 
 
+def test_a_ballot_that_nobody_looked_at_is_never_valid() -> None:
+    """Chunks that leave out a part of the log, wherever the gap is from."""
+    whole = log()
+
+    class Gap(Log):
+        def chunks(self, end, ballots, size):  # type: ignore[no-untyped-def]
+            return [chunk for chunk in whole.chunks(end, ballots, size) if chunk.first != 10]
+
+    gap = log()
+    gap.__class__ = Gap
+    with pytest.raises(WrongInput, match="ballot 10 of the log was given to nobody"):
+        reasons(Work(1), gap)
+
+
 # ---------------------------------------------------------------- checkpoints
 
 
