@@ -34,7 +34,7 @@ def test_anvil_moves_its_clock_and_has_nobody_who_signs():
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_network_keeps_time_signs_and_goes_on_without_one(binaries, tmp_path):
     with LocalNetwork(tmp_path / "network", chain_id=77_004, fund=[HANDS["authority"].address]) as chain:
         engine: Engine = chain
