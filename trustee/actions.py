@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from web3 import Web3
+
 from chain.board import Board
-from chain.rpc import checksummed
+from chain.rpc import Address, checksummed
 from chain.writer import Writer
 from protocol import ceremony, election, tally
 from protocol.ceremony import CeremonyIncomplete, CeremonyVoid, JointKey, Setting, TrusteeSecret
@@ -45,6 +47,14 @@ LOG_CHECKS = ("C01", "C02", "A01", "A02", "A03", "A04", "A05", "K01", "K02", "I0
 
 COUNT_CHECKS = (*LOG_CHECKS, "C03", "C04", "A06", "K03", "I04", "I05", "E01", "E04")
 """Those before the first share: all that decides the counted set. The others need the result, or, like I03, do not change it."""
+
+
+class HeldBoard(Board):
+    """A board that has ballots' hashes only, with the URLs of the data holders who have the ballots."""
+
+    def __init__(self, web3: Web3, address: Address, holders: Sequence[str]) -> None:
+        super().__init__(web3, address)
+        self.holders = holders
 
 
 Place = Board | Carried
@@ -390,7 +400,9 @@ def _source(place: Place, comet: str) -> Source:
     if isinstance(place, Carried):
         return place
     url = place.web3.provider.endpoint_uri  # type: ignore[attr-defined, union-attr]
-    return NodeSource(url, checksummed(place.address), comet)
+    return NodeSource(
+        url, checksummed(place.address), comet, holders=place.holders if isinstance(place, HeldBoard) else ()
+    )
 
 
 def _send(place: Place, store: Keystore, manifest: Manifest, kind: Kind, body: bytes) -> str:

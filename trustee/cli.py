@@ -13,6 +13,7 @@ from chain.console import (
     BoardOption,
     CometOption,
     ContractOption,
+    HoldersOption,
     JsonOption,
     PassphraseOption,
     RpcOption,
@@ -242,6 +243,7 @@ def backup(
 def decrypt(
     keystore: KeystoreOption = KEYSTORE,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, comet: CometOption = None,
+    holder: HoldersOption = None,
     offline: OfflineOption = None, answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -250,7 +252,7 @@ def decrypt(
     Example: ballotboard trustee decrypt
     """
     comet = None if offline else connection(board, rpc, contract, comet).comet
-    place = _place(board, rpc, contract, offline, answer)
+    place = _place(board, rpc, contract, offline, answer, holder)
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
         with progress("record read and verified", None) as advance:
             outcome = actions.decrypt(place, store, advance, comet or "")
@@ -338,11 +340,14 @@ def _watch(board: Board, store: Keystore) -> None:
         time.sleep(POLL)
 
 
-def _place(file: Path | None, rpc: str | None, contract: str | None, offline: Path | None, answer: Path) -> Place:
+def _place(
+    file: Path | None, rpc: str | None, contract: str | None, offline: Path | None, answer: Path,
+    holders: list[str] | None = None,
+) -> Place:  # fmt: skip
     if offline:
         return Carried(offline, answer)
-    found = connection(file, rpc, contract)
-    return Board(connect(found.rpc), found.contract)
+    found = connection(file, rpc, contract, holders=holders)
+    return actions.HeldBoard(connect(found.rpc), found.contract, found.holders)
 
 
 def _bytes(path: Path) -> bytes:

@@ -53,8 +53,8 @@ def make(
     """
     from verifier.node import NodeSource
 
-    found = console.connection(board, rpc, contract, comet)
-    source = NodeSource(found.rpc, found.contract, found.comet, holders=holders or ())
+    found = console.connection(board, rpc, contract, comet, holders)
+    source = NodeSource(found.rpc, found.contract, found.comet, holders=found.holders)
     if file.exists():
         raise BallotboardError(f"{file} is there already: name another file")
     part = file.with_name(file.name + ".part")

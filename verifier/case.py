@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from protocol import ceremony, election, tally
-from protocol.attachments import Roll, Station, Unit
+from protocol.attachments import Bitmap, Roll, Station, Unit
 from protocol.counting import RollState, Status
 from protocol.election import LogRecord, OpenElection, SettledElection, Tally
 from protocol.encoding import members, parse_json
@@ -145,17 +145,21 @@ class Case:
         return self.log.ballots.below(self.settlement.head.size)
 
     @cached_property
+    def bitmap(self) -> Bitmap:
+        """In hash mode, for which ballots the data holders have signed. Raises Malformed, MissingAttachment."""
+        bitmap = election.read_bitmap(self.settlement, self.claims.attachments)
+        if len(bitmap) != sum(position in bitmap for position in self.log.ballots.positions[: self.votes]):
+            raise Malformed("bitmap", "speaks of positions that are no ballots")
+        return bitmap
+
+    @cached_property
     def not_held(self) -> Collection[int]:
         """The numbers of the ballots that count for nothing since nobody vouches for their bodies: in hash mode those that the settlement's
         bitmap leaves out. Raises MissingBodies where one that it has is not to be had, Malformed, MissingAttachment."""
         held = self.log.ballots
         if self.manifest.body_mode != "hash":
             return {number for number in held.missing if number < self.votes}
-        bitmap = election.read_bitmap(self.settlement, self.claims.attachments)
-        positions = held.positions[: self.votes]
-        inside = sum(position in bitmap for position in positions)
-        if inside != len(bitmap):
-            raise Malformed("bitmap", "speaks of positions that are no ballots")
+        bitmap, positions = self.bitmap, held.positions[: self.votes]
         missing = [
             positions[number] for number in sorted(held.missing) if number < self.votes and positions[number] in bitmap
         ]

@@ -7,6 +7,7 @@ explain` are made from this table. A number is never given to another check.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 from chain import evidence
@@ -65,23 +66,62 @@ def log_has_no_gap(case: Case) -> Found:
 
 @check(
     "C02", "Every body is there", config=True,
-    proves="For every record not only the hash but the body was read, so that nothing is taken on trust.",
-    failure="A body is withheld. What it says cannot be checked by anybody. (This version reads no bodies that are kept off the chain.)",
-    remedy="Ask another node or mirror for the body; its SHA-256 is in the log.",
+    proves="For every record not only the hash but the body was read, so that nothing is taken on trust. Where the chain has ballots' hashes only: that of every"
+    " ballot for which the data holders signed in the settlement; the others count for nothing, whoever may have them, and are listed.",
+    failure="A body is withheld. What it says cannot be checked by anybody. Where data holders signed that they keep it, they are named.",
+    remedy="Ask another node, mirror or data holder (--holder) for the body; its SHA-256 is in the log. If those who signed for it cannot show it, they broke"
+    " their word, and the count cannot be checked.",
 )  # fmt: skip
 def bodies_are_there(case: Case) -> Found:
     ballots, others = case.log.ballots, case.log.others
     hashes = {r.position: r.entry.body_hash for r in others if r.body is None}
     hashes |= {ballots.positions[number]: ballots.hash(number) for number in ballots.missing}
+    note = f"{ballots.bytes + sum(len(r.body or b'') for r in others)} bytes"
+    if _keeps_hashes(case):
+        return _held_bodies(case, hashes, note)
     missing = [Fault(position, f"the body of {hashes[position].hex()} is not to be had") for position in sorted(hashes)]
     if not case.log.size:
         missing.append(Fault(None, "no record was read"))
-    return Found(missing, f"{ballots.bytes + sum(len(r.body or b'') for r in others)} bytes")
+    return Found(missing, note)
+
+
+def _keeps_hashes(case: Case) -> bool | None:
+    """Whether the chain has ballots' hashes only; None where the manifest does not say, which is for I01."""
+    try:
+        return case.manifest.body_mode == "hash"
+    except BallotboardError:
+        return None
+
+
+def _held_bodies(case: Case, hashes: dict[int, bytes], note: str) -> Found:
+    """C02 in hash mode; `hashes` are those of the bodies that were not read, by position. Before the settlement nobody has signed for any ballot."""
+    positions_of = case.log.ballots.positions
+    ballots, signed = {positions_of[number] for number in case.log.ballots.missing}, ""
+    if case.of_kind(Kind.SETTLEMENT):
+        record = election.only(case.records, Kind.SETTLEMENT)
+        names = [case.manifest.roles[role].name for role in _holders_signed(case, record) if role is not None]
+        signed = f", for which {', '.join(names) or 'nobody'} signed in record {record.position}"
+        void = [position for position in positions_of[: case.votes] if position not in case.bitmap]
+    else:
+        void = sorted(ballots)
+    faults = [
+        Fault(position, f"the body of {hashes[position].hex()} is not to be had{signed if position in ballots else ''}")
+        for position in sorted(hashes.keys() - set(void))
+    ]
+    if void:
+        named = ", ".join(map(str, void[:MOST_SENTENCES])) + (" …" if len(void) > MOST_SENTENCES else "")
+        what = (
+            "are not held and count for nothing"
+            if signed
+            else "are not to be had yet; the settlement will say which must be"
+        )
+        note += f"; {len(void)} ballots {what}: {named}"
+    return Found(faults, note, void)
 
 
 @check(
     "C03", "Every named file is there", needs="I01", config=True,
-    proves="The lists of units, stations and voters' credentials are there, and each is the very file that the record names by SHA-256.",
+    proves="The lists of units, stations and voters' credentials (and of the ballots that data holders keep, where there are any) are there, and each is the very file that the record names by SHA-256.",
     failure="A list is withheld or was replaced by another.",
     remedy="Get the file of that hash from another mirror; a file with another hash is another list.",
 )  # fmt: skip
@@ -89,6 +129,8 @@ def files_are_there(case: Case) -> Found:
     named = {"units": case.manifest.units.sha256, "stations": case.manifest.stations.sha256}
     if case.of_kind(Kind.ROLL):
         named["roll"] = case.roll_record.sha256
+    if case.manifest.body_mode == "hash" and case.of_kind(Kind.SETTLEMENT):
+        named["bitmap"] = case.settlement.bitmap
     faults = []
     for name, digest in named.items():
         data = b"" if digest == election.EMPTY_FILE else case.claims.attachments.get(digest)
@@ -244,7 +286,7 @@ def _reserved(kind: int) -> int | None:
 @check(
     "A05", "Every role's signature is right", needs="I01 C01 A04", config=True,
     proves="Each record of a role carries that role's EIP-712 signature over this board, its kind, its body and the signer's next number;"
-    " roll changes and decisions a cosigner's too. So no record of a role can be forged, moved to another board or repeated.",
+    " roll changes and decisions a cosigner's too, and where the chain has ballots' hashes only, the settlement those of enough data holders. So no record of a role can be forged, moved to another board or repeated.",
     failure="A record was forged or changed after it was signed, one is missing in between, or one was repeated.",
     remedy="Ask the role whether it signed this record. If not, the record is forged and the source lies.",
 )  # fmt: skip
@@ -253,6 +295,12 @@ def roles_signed(case: Case) -> Found:
     cosigners = case.manifest.roles_of(RoleKind.COSIGNER)
     numbers = dict.fromkeys(range(len(roles)), 0)
     for record in case.log.others:
+        if record.kind == Kind.SETTLEMENT and case.manifest.body_mode == "hash":
+            faults += _settlement_faults(case, record)
+            for holder in _holders_signed(case, record):
+                if holder is not None:
+                    numbers[holder] += 1
+                    count += 1
         if record.kind not in SIGNER and record.kind != Kind.COMPLAINT:
             continue
         parts = [record.signatures[i : i + SIGNATURE] for i in range(0, len(record.signatures), SIGNATURE)]
@@ -277,6 +325,37 @@ def roles_signed(case: Case) -> Found:
             else:
                 numbers[second] += 1
     return Found(faults, f"{count} signatures")
+
+
+def _settlement_faults(case: Case, record: LogRecord) -> list[Fault]:
+    """What is wrong with a settlement's signatures in hash mode: of enough data holders, in the order of the roles, with nothing left over."""
+    signed, needed = _holders_signed(case, record), case.manifest.data_holder_threshold
+    if None in signed:
+        return [Fault(record.position, "a signature of the settlement is no data holder's")]
+    roles = [role for role in signed if role is not None]
+    if roles != sorted(set(roles)) or len(roles) < needed:
+        return [
+            Fault(
+                record.position,
+                f"is signed by {len(set(roles))} data holders, in the order of their roles by {needed} or more",
+            )
+        ]
+    return []
+
+
+def _holders_signed(case: Case, record: LogRecord) -> list[int | None]:
+    """Per signature of a settlement the role of the data holder whose it is. Before it a data holder signs complaints and nothing else."""
+    roles, holders = case.manifest.roles, case.manifest.roles_of(RoleKind.DATA_HOLDER)
+    numbers = Counter(
+        other.entry.role
+        for other in case.log.others
+        if other.kind == Kind.COMPLAINT and other.position < record.position
+    )
+    parts = [record.signatures[i : i + SIGNATURE] for i in range(0, len(record.signatures), SIGNATURE)]
+    return [
+        next((h for h in holders if _signer(case, record, numbers[h], part) == roles[h].address), None)
+        for part in parts
+    ]
 
 
 @check(

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from chain import console
-from chain.console import BoardOption, CometOption, ContractOption, JsonOption, PassphraseOption, RpcOption, emit
+from chain.console import (
+    BoardOption,
+    CometOption,
+    ContractOption,
+    HoldersOption,
+    JsonOption,
+    PassphraseOption,
+    RpcOption,
+    emit,
+)
 from chain.errors import NodeUnreachable
 from protocol.encoding import unhex
 from protocol.errors import BallotboardError
@@ -66,6 +75,7 @@ def tally(
     rpc: RpcOption = None,
     contract: ContractOption = None,
     comet: CometOption = None,
+    holders: HoldersOption = None,
     evidence: EvidenceOption = None,
     election: ElectionOption = None,
     promises: Annotated[
@@ -109,7 +119,7 @@ def tally(
     statements = [statement for path in promises for statement in read_promises(path)] if promises else None
     setup = _read_json(setup_report) if setup_report else None
     with Bars() as progress:
-        source = _source(archive, board, rpc, contract, comet, evidence, memory)
+        source = _source(archive, board, rpc, contract, comet, evidence, memory, holders)
         work = Work(processes, dask, checkpoint)
         report = verify_tally(
             source, _election_id(election), progress, promises=statements, work=work, setup_report=setup
@@ -124,6 +134,7 @@ def config(
     rpc: RpcOption = None,
     contract: ContractOption = None,
     comet: CometOption = None,
+    holders: HoldersOption = None,
     evidence: EvidenceOption = None,
     election: ElectionOption = None,
     page: HtmlOption = None,
@@ -135,7 +146,7 @@ def config(
     """
     with Bars() as progress:
         report = verify_config(
-            _source(archive, board, rpc, contract, comet, evidence), _election_id(election), progress
+            _source(archive, board, rpc, contract, comet, evidence, holders=holders), _election_id(election), progress
         )
     _end(report, as_json, page)
 
@@ -157,6 +168,7 @@ def receipt(
     board: BoardOption = None,
     rpc: RpcOption = None,
     contract: ContractOption = None,
+    holders: HoldersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check receipts, offline; with an archive or a node (--rpc and --contract, or --board) also against its log, and what became of the ballots.
@@ -191,7 +203,8 @@ def receipt(
         values.append(value)
     if archive or board or rpc or contract:
         with Bars() as progress:
-            case = Case(_source(archive, board, rpc, contract).read(progress), progress=progress)
+            source = _source(archive, board, rpc, contract, holders=holders)
+            case = Case(source.read(progress), progress=progress)
             good = [i for i, value in enumerate(values) if value["ok"]]
             for i, fate in zip(good, receipts.compare([found[i] for i in good], case), strict=True):
                 values[i] |= _with_log(fate, values[i]["detail"])
@@ -313,6 +326,7 @@ def watching(
     rpc: RpcOption = None,
     contract: ContractOption = None,
     comet: CometOption = None,
+    holders: HoldersOption = None,
     election: ElectionOption = None,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = watch.INTERVAL,
     once: Annotated[bool, typer.Option("--once", help="Look once: for a timer of your own.")] = False,
@@ -323,7 +337,7 @@ def watching(
     A node that cannot be reached is said and asked again (with --once: exit status 2). With --json one line a look.
     Example: ballotboard verify watch board.heads --rpc http://127.0.0.1:8545 --contract 0x… --election ID
     """
-    source, id = _source(archive, board, rpc, contract, comet), _election_id(election)
+    source, id = _source(archive, board, rpc, contract, comet, holders=holders), _election_id(election)
     while True:
         try:
             found, after = watch.look(Case(source.read(), id), watch.State.load(state))
@@ -391,16 +405,17 @@ def _source(
     comet: str | None = None,
     evidence: Path | None = None,
     memory: int = MEGABYTES,
+    holders: list[str] | None = None,
 ) -> Source:
     given = _read(evidence) if evidence else b""
     if archive:
-        if board or rpc or contract or comet:
+        if board or rpc or contract or comet or holders:
             raise BallotboardError("name an archive or a node, not both")
         return ArchiveSource(archive, memory * 2**20, given)
-    found = console.connection(board, rpc, contract, comet)
+    found = console.connection(board, rpc, contract, comet, holders)
     from verifier.node import NodeSource  # not with the others: what talks to a node takes half a second to import
 
-    return NodeSource(found.rpc, found.contract, found.comet, given, memory * 2**20)
+    return NodeSource(found.rpc, found.contract, found.comet, given, memory * 2**20, found.holders)
 
 
 def _signed(receipt: Receipt, proof: bytes, manifest: bytes) -> tuple[bool | None, str]:

@@ -15,7 +15,7 @@ from itertools import compress
 from protocol import counting, election, engine, merkle
 from protocol.attachments import Roll, Station
 from protocol.ballot import Reason, ciphertext_count
-from protocol.counting import CountedRow, CountedSet, RollState, Status
+from protocol.counting import NO_ROW, CountedRow, CountedSet, RollState, Status
 from protocol.election import OpenElection
 from protocol.engine import NOT_COUNTED
 from protocol.records import CheckIns
@@ -52,9 +52,9 @@ class CountedColumns(CountedSet):
     def row(self, number: int) -> CountedRow:
         """The row of ballot `number`."""
         ballots = self.ballots
-        return CountedRow(
-            ballots.positions[number], ballots.rows[number], Status(self.status[number]), self.reference[number]
-        )
+        status = Status(self.status[number])
+        row = NO_ROW if status == Status.NOT_HELD else ballots.rows[number]
+        return CountedRow(ballots.positions[number], row, status, self.reference[number])
 
     def tally(self) -> dict[Status, int]:
         """How many ballots have each status."""
@@ -63,9 +63,7 @@ class CountedColumns(CountedSet):
 
     def of_status(self, status: Status) -> Iterator[int]:
         """The numbers of the ballots with this status."""
-        data, number = bytes(self.status), -1
-        while (number := data.find(status, number + 1)) >= 0:
-            yield number
+        return _places(bytes(self.status), status)
 
     def counted(self) -> Iterator[CountedRow]:
         return (self.row(number) for number in self.of_status(Status.COUNTED))
@@ -88,6 +86,9 @@ class CountedColumns(CountedSet):
         rows, at = bytearray(ROW * count), 0
         for column in (ballots.positions, ballots.rows, self.status, self.reference):
             values = array(column.format, column[start : start + count])
+            if column is ballots.rows:
+                for place in _places(bytes(self.status[start:end]), Status.NOT_HELD):
+                    values[place] = NO_ROW  # unknown by rule, whoever may have the body
             if engine.LITTLE_ENDIAN:
                 values.byteswap()
             data = values.tobytes()
@@ -95,6 +96,13 @@ class CountedColumns(CountedSet):
                 rows[at::ROW] = data[i :: column.itemsize]
                 at += 1
         return bytes(rows)
+
+
+def _places(data: bytes, value: int) -> Iterator[int]:
+    """Where this byte is."""
+    place = -1
+    while (place := data.find(value, place + 1)) >= 0:
+        yield place
 
 
 class _Rows(Sequence[CountedRow]):
