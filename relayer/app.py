@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from itertools import accumulate
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Path, Request, Response
@@ -16,10 +17,11 @@ from fastapi.responses import StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import DBAPIError
 
+from chain import holding
 from chain.errors import ChainError
 from protocol.encoding import unhex
 from protocol.errors import Malformed
-from protocol.records import unpack_bodies
+from protocol.records import pack_bodies, unpack_bodies
 from relayer.intake import Answer, Code, Intake
 from relayer.outbox import State
 from relayer.records import RecordRefused
@@ -30,6 +32,9 @@ PATH = "/v1/ballots"
 ONE = "application/octet-stream"
 MANY = "application/vnd.ballotboard.ballots"
 JSON = "application/json"
+
+MOST_BODIES = 2**20
+"""Bytes of ballots after which an answer with bodies ends: a thousand large ones, or the longest ballot alone."""
 
 
 def create_app(relayer: Relayer) -> Any:
@@ -178,6 +183,27 @@ def _api(relayer: Relayer) -> FastAPI:
         """Phase, chain time, head, queue, counts by state, dead letters, and what is wrong, if anything is."""
         return _json(200, relayer.status())
 
+    @app.get(holding.PATH + "/{ballot_hash}", responses={404: {"description": "not held here"}}, response_model=None)
+    def body(ballot_hash: str = name) -> Response:
+        """The ballot with this hash. In hash mode nobody but the data holders has it."""
+        found = relayer.outbox.body(bytes.fromhex(ballot_hash))
+        return Response(found or b"", 404 if found is None else 200, media_type=ONE)
+
+    @app.post(holding.PATH, response_model=None, openapi_extra=_BODIES)
+    async def bodies(request: Request) -> Response:
+        """Ballots by their hashes. For each hash `u16 length || ballot`, in order; length 0 is one that is not held here. The answer may be of the
+        first hashes only: ask for the others again."""
+        hashes = await _read(dict(request.scope["headers"]), request.receive, 32 * holding.AT_ONCE)
+        if not hashes or len(hashes) % 32:
+            return _json(
+                413 if hashes is None else 422, {"message": f"expected 1 to {holding.AT_ONCE} hashes of 32 bytes"}
+            )
+        wanted = [hashes[i : i + 32] for i in range(0, len(hashes), 32)]
+        found = await asyncio.to_thread(relayer.outbox.bodies, wanted)
+        held = [found.get(digest, b"") for digest in wanted]
+        first = next((n for n, size in enumerate(accumulate(map(len, held))) if size > MOST_BODIES), len(held))
+        return Response(pack_bodies(held[: max(1, first)]), media_type=MANY)
+
     @app.get("/healthz", response_model=None)
     def health() -> Response:
         """200 while the process lives."""
@@ -194,6 +220,7 @@ def _api(relayer: Relayer) -> FastAPI:
         """For Prometheus."""
         view, oldest = relayer.follower.view, relayer.outbox.oldest()
         relayer.metrics.chain_age.set(view.age)
+        relayer.metrics.lacking.set(relayer.bodies_lacking)
         relayer.metrics.oldest.set(0 if oldest is None else max(0, view.now - oldest))
         return Response(generate_latest(relayer.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -217,6 +244,13 @@ _RECORD: dict[str, Any] = {
     "responses": {"422": {"description": "The board would refuse it now; `message` has its words."}},
 }
 _BINARY = {"type": "string", "format": "binary"}
+_BODIES = {
+    "requestBody": {
+        "required": True,
+        "content": {ONE: {"schema": {**_BINARY, "description": "Hashes, 32 bytes each."}}},
+    },
+    "responses": {"200": {"content": {MANY: {"schema": _BINARY}}}},
+}
 _POST = {
     "summary": "Send a ballot, or many in one body.",
     "description": "One ballot is answered with its promise or its refusal. Many are answered 202 with a list of the same objects in order, each with"

@@ -78,6 +78,7 @@ class Batcher:
         self.outbox, self.follower, self.writer, self.role = outbox, follower, writer, role
         self.settings, self.metrics = settings, metrics
         self._account = bytes.fromhex(writer.sender.account.address[2:])
+        self._hashes = follower.manifest.body_mode == "hash"
         self.flight = outbox.in_flight(self._account)
         self.problem = ""
         self.changes = 0
@@ -121,7 +122,7 @@ class Batcher:
             self._bury_all("the poll was closed before it was appended")
         while len(self.flight) < self.settings.max_in_flight:
             batch = None
-            with self.outbox.claim(self.settings.max_batch_bytes, self._largest) as claim:
+            with self.outbox.claim(self.settings.max_batch_bytes, self._largest, self._hashes) as claim:
                 known = [ballot.id for ballot in claim.ballots if ballot.hash in self.follower.positions]
                 if not known and claim.ballots and (claim.more or hurry or self._due()):
                     batch = self._submit(claim)
@@ -140,7 +141,11 @@ class Batcher:
         sequences = [batch.sequence for batch in self.flight if batch.sequence is not None]
         sequence = sequences[-1] + 1 if sequences else self.writer.board.sequences(self._account)
         ballots = shuffled(claim.ballots)
-        signed = self.writer.prepare_ballots(sequence, [ballot.body for ballot in ballots], nonce := self._nonce())
+        nonce = self._nonce()
+        if self._hashes:
+            signed = self.writer.prepare_ballot_hashes(sequence, [ballot.hash for ballot in ballots], nonce)
+        else:
+            signed = self.writer.prepare_ballots(sequence, [ballot.body for ballot in ballots], nonce)
         self._unsure = True
         batch = claim.submit(self._account, sequence, nonce, signed.raw, signed.hash)
         self._unsure = False

@@ -18,14 +18,22 @@ import structlog
 import typer
 
 from chain import console
+from chain.board import Board
 from chain.console import BoardOption, ContractOption, JsonOption, PassphraseOption, RpcOption, emit, note
+from chain.holding import Holders, bitmap_path
+from chain.keys import load_account
+from chain.log import read_log
 from chain.rpc import connect
 from protocol.errors import BallotboardError
-from relayer import config, keys
+from protocol.records import Kind
+from relayer import config, holder, keys
 from relayer.outbox import Outbox, State
-from relayer.service import OUTBOX_FILE, Relayer, lock, running, serve
+from relayer.service import OUTBOX_FILE, Relayer, facts, lock, running, serve
 
 SETTINGS_FILE = "relayer.toml"
+
+MOST_NAMED = 20
+"""Positions of missing ballots in one line; `--json` has them all."""
 
 app = typer.Typer(
     no_args_is_help=True, help="Take ballots in, promise them, and get them onto the chain.", rich_markup_mode=None
@@ -82,9 +90,15 @@ def run(
             settings,
             Outbox(_database(folder, settings)),
             found.comet,
+            _peers(settings, found),
         )
         if found.election and found.election != relayer.identity.election.hex():
             raise BallotboardError(f"the board is of election {relayer.identity.election.hex()}, not {found.election}")
+        if relayer.replicator and not _peers(settings, found):
+            note(
+                "warning: the chain has ballots' hashes only, and no other data holder is named (peers in the settings, or holders in the"
+                " connection file): ballots that are taken elsewhere will not be kept here"
+            )
         from relayer.app import create_app  # FastAPI is a second's import that no other command needs
 
         def ready(url: str) -> None:
@@ -184,6 +198,87 @@ def dead_letters(
     for record in records:
         typer.echo(f"{record['record']}  record  {record['reason']}")
     note(f"{len(dead)} dead letters, {len(records)} refused records")
+
+
+@app.command()
+def attest(
+    folder: FolderOption,
+    key: Annotated[Path, typer.Option("--key", help="Key file of the data holder whose bodies this relayer keeps.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write; the list of ballots goes beside it, with the ending .bitmap.")
+    ],
+    board: BoardOption = None,
+    rpc: RpcOption = None,
+    contract: ContractOption = None,
+    require_all: Annotated[
+        bool,
+        typer.Option("--require-all", help="Sign nothing, and exit with status 1, where any ballot's body is missing."),
+    ] = False,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where the chain has ballots' hashes only: after the close, fetch what is missing from the other data holders, and sign which ballots are kept here.
+
+    The authority settles with the files of enough holders. All must have signed the same ballots of the same log: run it again when one of them, or
+    the log, has got more.
+
+    Example: ballotboard relayer attest --dir relayer-1 --key keys/archive.json --out archive.attestation.json
+    """
+    settings = _settings(folder, None, None)
+    found = console.connection(board, rpc, contract)
+    if bitmap_path(out) == out:
+        raise BallotboardError(f"{out} is where the list of ballots would go: give the attestation another ending")
+    account, web3 = load_account(key, console.passphrase(passphrase_file)), connect(found.rpc)
+    election = read_log(web3, found.contract_bytes, attachments=False)
+    role = holder.ready_to_attest(web3, election.contract, election.manifest, account)
+    outbox = _outbox(folder)
+    outbox.bind(facts(election.manifest, election.contract))
+    lacking = outbox.lacking([r.entry.body_hash for r in election.records if r.kind == Kind.BALLOT])
+    if lacking:
+        with console.progress("bodies from peers", len(lacking)) as advance:
+            holder.replicate(outbox, lacking, Holders(_peers(settings, found)), advance)
+    signed = holder.attest(web3, election, account, role, outbox)
+    held, missing = signed.ballots - len(signed.missing), signed.missing
+    if missing:
+        named = ", ".join(map(str, missing[:MOST_NAMED])) + (" …" if len(missing) > MOST_NAMED else "")
+        note(
+            f"warning: nobody who answered has the bodies of {len(missing)} ballots, at positions {named}; if no holder signs for them they do not count"
+        )
+    if not (missing and require_all):
+        _write(out, signed.attestation.body())
+        _write(bitmap_path(out), signed.bitmap.data)
+    if as_json:
+        emit(
+            {
+                "ballots": signed.ballots,
+                "held": held,
+                "missing": missing,
+                "size": election.head.size,
+                "root": election.head.root.hex(),
+                "bitmap": signed.bitmap.sha256.hex(),
+            }
+        )
+    if missing and require_all:
+        note(f"{held} of {signed.ballots} ballots are held: nothing was signed")
+        raise typer.Exit(1)
+    if not as_json:
+        typer.echo(
+            f"{held} of {signed.ballots} ballots held, log of {election.head.size} records: {out}, {bitmap_path(out)}"
+        )
+    opens = Board(web3, election.contract).windows().settle_not_before
+    if Board(web3, election.contract).now() < opens:
+        note(f"check-ins may come until {console.print_time(opens)}, and make the log longer: then attest again")
+
+
+def _peers(settings: config.Settings, found: console.Connection) -> list[str]:
+    return settings.peers.split() or found.holders
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise BallotboardError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _retry(folder: Path, ballots: list[bytes] | None) -> int:

@@ -37,6 +37,12 @@ class Settings:
         " which several relayers may share, each with a folder, an account and a promise key of its own.",
     )
 
+    peers: str = _key(
+        "",
+        "Where the chain has ballots' hashes only: URLs of the other data holders, with spaces between, from which bodies are fetched; empty"
+        " means the `holders` of the connection file.",
+    )
+
     max_delay: float = _key(
         1.0, "Seconds a ballot waits for others before its batch is sent: a small part of promise_seconds."
     )
@@ -97,7 +103,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            if item.name not in ("host", "database", "port", "threads") and getattr(self, item.name) <= 0:
+            if item.name not in ("host", "database", "peers", "port", "threads") and getattr(self, item.name) <= 0:
                 raise BallotboardError(f"relayer setting {item.name} must be positive")
         if self.max_batch_bytes > MAX_PACKED:
             raise BallotboardError(f"relayer setting max_batch_bytes must be at most {MAX_PACKED}")

@@ -130,12 +130,22 @@ class Follower:
     def entry(self, position: int) -> Entry:
         return Entry.parse(bytes(self._entries[ENTRY * position : ENTRY * (position + 1)]))
 
+    def ballot_hashes(self, first: int, end: int) -> list[bytes]:
+        """The hashes of the ballots at positions `first` up to `end`."""
+        return [
+            self._hash_at(position) for position in range(first, end) if self._entries[ENTRY * position] == Kind.BALLOT
+        ]
+
     def place(self, position: int) -> Place:
         """Where a record is on the chain."""
         return self._places[bisect_right(self._places, position, key=lambda place: place.first) - 1]
 
     def ballot(self, position: int) -> bytes:
-        """The body of the ballot at `position`, read again from the node. Raises ChainError if the node has another one."""
+        """The body of the ballot at `position`, read again from the node. Raises ChainError if the node has another one, or never has one."""
+        if self.manifest.body_mode == "hash":
+            raise ChainError(
+                "the chain has this ballot's hash alone, and no data holder has given its body yet: ask again"
+            )
         place = self.place(position)
         found = call(self._web3, "eth_getTransactionByHash", "0x" + place.transaction.hex())
         body = unpack_bodies(dynamic(unhex(found["input"])[4:], 1))[position - place.first] if found else b""

@@ -63,6 +63,11 @@ class Metrics:
         self.chain_age = Gauge(
             "ballotboard_chain_age_seconds", "Seconds since the chain was looked at.", registry=registry
         )
+        self.lacking = Gauge(
+            "ballotboard_bodies_lacking",
+            "Hash mode: ballots on the chain whose bodies are not here.",
+            registry=registry,
+        )
         self.oldest = Gauge(
             "ballotboard_oldest_seconds", "Age of the oldest ballot that is not final.", registry=registry
         )

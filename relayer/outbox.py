@@ -40,7 +40,10 @@ CHUNK = 500
 SMALLEST = 250
 """Bytes of a ballot, at least: how many rows may be asked for to fill a batch."""
 
-REVISION = "0001"
+HASH = 32
+"""Bytes of a ballot in a batch of hashes."""
+
+REVISION = "0002"
 """The newest migration: what a database must be at."""
 
 MIGRATION_LOCK = 0x62616C6C6F74
@@ -190,6 +193,13 @@ _records = sa.Table(
     sa.Column("reason", sa.Text),
 )  # fmt: skip
 
+_bodies = sa.Table(
+    "bodies", _metadata,
+    sa.Column("hash", sa.LargeBinary(32), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)  # fmt: skip
+"""Ballots that other relayers put on the chain by their hashes (relayer.holder)."""
+
 _facts = sa.Table(
     "facts", _metadata, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
 )
@@ -314,21 +324,48 @@ class Outbox:
             query = sa.select(sa.func.count()).where(_ballots.c.roll_index == roll_index)
             return connection.scalar(query) or 0
 
+    # ---- bodies, of ballots that were promised here and of those that others keep too
+
     def body(self, ballot_hash: bytes) -> bytes | None:
-        stored = self.find([ballot_hash]).get(ballot_hash)
-        if stored is None:
-            return None
+        return self.bodies([ballot_hash]).get(ballot_hash)
+
+    def bodies(self, hashes: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The bodies that are here, by ballot hash."""
+        found = dict(self._by_hash(_bodies, hashes, _bodies.c.body))
+        if self.shared:
+            return found | dict(self._by_hash(_ballots, hashes, _ballots.c.body))
+        ids = self._ids(hashes)
         with self.engine.connect() as connection:
-            return connection.scalar(sa.select(_ballots.c.body).where(_ballots.c.id == stored.id))
+            for start in range(0, len(ids), CHUNK):
+                query = sa.select(_ballots.c.hash, _ballots.c.body).where(_ballots.c.id.in_(ids[start : start + CHUNK]))
+                found.update((row.hash, row.body) for row in connection.execute(query))
+        return found
+
+    def lacking(self, hashes: Sequence[bytes]) -> list[bytes]:
+        """Those of these ballots whose bodies are not here."""
+        if self.shared:
+            here = {row[0] for row in self._by_hash(_ballots, hashes)}
+        else:
+            here = {digest for digest in hashes if self._memory.number(digest) is not None}
+        left = [digest for digest in hashes if digest not in here]
+        kept = {row[0] for row in self._by_hash(_bodies, left)}
+        return [digest for digest in left if digest not in kept]
+
+    def keep(self, bodies: dict[bytes, bytes]) -> None:
+        """Bodies of ballots by their hashes, which the caller has checked."""
+        if bodies:
+            rows = [{"hash": digest, "body": body} for digest, body in bodies.items()]
+            with self._write() as connection:
+                connection.execute(self._insert(_bodies).on_conflict_do_nothing(), rows)
 
     # ---- batches
 
-    def claim(self, max_bytes: int, max_count: int) -> Claim:
-        """To be used in `with`: the oldest promised ballots that pack (with two bytes each) into `max_bytes`, at most `max_count`.
+    def claim(self, max_bytes: int, max_count: int, hashes: bool = False) -> Claim:
+        """To be used in `with`: the oldest promised ballots that pack (with two bytes each; or their `hashes`) into `max_bytes`, at most `max_count`.
 
         They are this process's until the end of the block. Those that were not submitted then wait again.
         """
-        return Claim(self, max_bytes, max_count)
+        return Claim(self, max_bytes, max_count, hashes)
 
     def claim_record(self) -> RecordClaim:
         """The same for the oldest record."""
@@ -526,6 +563,13 @@ class Outbox:
         numbers = (self._memory.number(digest) for digest in hashes)
         return [number + 1 for number in numbers if number is not None]
 
+    def _by_hash(self, table: sa.Table, hashes: Sequence[bytes], *columns: sa.Column[Any]) -> Iterator[Any]:
+        """(hash, and these columns) of the rows with these hashes."""
+        with self.engine.connect() as connection:
+            for start in range(0, len(hashes), CHUNK):
+                query = sa.select(table.c.hash, *columns).where(table.c.hash.in_(hashes[start : start + CHUNK]))
+                yield from connection.execute(query).all()
+
     def _stored(self, column: sa.ColumnElement[Any], values: Iterable[Any]) -> Iterator[Stored]:
         wanted = list(values)
         with self.engine.connect() as connection:
@@ -575,14 +619,14 @@ class Outbox:
 class Claim:
     """Waiting ballots that only this process can submit until the `with` block ends. `ballots` are they, `more` says whether others wait."""
 
-    def __init__(self, outbox: Outbox, max_bytes: int, max_count: int) -> None:
-        self._outbox, self._max_bytes, self._max_count = outbox, max_bytes, max_count
+    def __init__(self, outbox: Outbox, max_bytes: int, max_count: int, hashes: bool = False) -> None:
+        self._outbox, self._max_bytes, self._max_count, self._hashes = outbox, max_bytes, max_count, hashes
         self.ballots: list[Waiting] = []
         self.more = False
 
     def __enter__(self) -> Claim:
         self._connection = self._outbox.engine.connect()
-        limit = min(self._max_count, self._max_bytes // SMALLEST) + 1
+        limit = min(self._max_count, self._max_bytes // (HASH if self._hashes else SMALLEST)) + 1
         query = (
             sa.select(_ballots.c.id, _ballots.c.hash, _ballots.c.roll_index, _ballots.c.body)
             .where(_is_waiting(_ballots)).order_by(_ballots.c.id).limit(limit).with_for_update(skip_locked=True)
@@ -594,7 +638,7 @@ class Claim:
             raise
         size, self.more = 0, len(rows) == limit
         for row in rows:
-            size += 2 + len(row.body)
+            size += HASH if self._hashes else 2 + len(row.body)
             if size > self._max_bytes or len(self.ballots) == self._max_count:
                 self.more = True
                 break

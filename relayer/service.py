@@ -1,7 +1,7 @@
 """One relayer: its parts, the thread that looks at the chain, and the server in front.
 
-Threads: the event loop (HTTP), the intake worker (checks, commits, signs), the chain thread (follows the log, sends batches). They share
-the outbox and the follower's view; nothing else.
+Threads: the event loop (HTTP), the intake worker (checks, commits, signs), the chain thread (follows the log, sends batches), and in hash mode
+one that fetches bodies from the other data holders. They share the outbox and the follower's view; nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,12 +31,13 @@ from chain.errors import ChainError
 from chain.writer import Writer
 from protocol import engine
 from protocol.errors import BallotboardError
-from protocol.manifest import RoleKind
+from protocol.manifest import Manifest, RoleKind
 from protocol.receipt import Receipt
 from protocol.records import LogHead
 from relayer.batcher import Batcher
 from relayer.config import Settings
 from relayer.follower import Follower
+from relayer.holder import Replicator
 from relayer.intake import Identity, Intake
 from relayer.metrics import Metrics
 from relayer.outbox import Outbox, State
@@ -75,8 +76,9 @@ class Relayer:
         settings: Settings,
         outbox: Outbox,
         comet: str = "",
+        peers: Sequence[str] = (),
     ) -> None:
-        """`comet` is the URL of a validator's CometBFT RPC, for evidence in receipts; without one receipts have none. Reads the log. Raises BallotboardError unless the manifest names this account and key as a relayer's, ChainError without a board."""
+        """`comet` is the URL of a validator's CometBFT RPC, for evidence in receipts; without one receipts have none. `peers` are the URLs of the data holders, in hash mode. Reads the log. Raises BallotboardError unless the manifest names this account and key as a relayer's, ChainError without a board."""
         self.settings, self.outbox = settings, outbox
         self.follower = Follower(web3, contract)
         manifest = self.follower.manifest
@@ -87,22 +89,14 @@ class Relayer:
             raise BallotboardError(
                 f"the manifest names another promise key for {account.address} than this folder holds"
             )
-        if manifest.body_mode != "calldata":
-            raise BallotboardError(
-                "this election puts only ballot hashes on chain, and this relayer carries whole ballots"
-            )
-        board = {
-            "election": manifest.election_id.hex(),
-            "contract": contract.hex(),
-            "chain": str(manifest.chain_id),
-        }
-        outbox.bind(board)
+        outbox.bind(facts(manifest, contract))
         self.identity = Identity(role, key, manifest.chain_id, contract, manifest.election_id)
         self.metrics = Metrics(outbox)
         writer = Writer(web3, contract, account)
         self.intake = Intake(self.identity, outbox, self.follower, writer.board, settings, self.metrics)
         self.batcher = Batcher(outbox, self.follower, writer, role, settings, self.metrics)
         self.records = Records(outbox, self.follower, writer.sender)
+        self.replicator = Replicator(outbox, self.follower, peers) if manifest.body_mode == "hash" else None
         self.batcher.observe(self.follower.poll())
         self.problem = ""
         self._web3, self._comet = web3, comet
@@ -114,6 +108,9 @@ class Relayer:
 
     def start(self) -> None:
         self._thread.start()
+        if self.replicator:
+            # Not waited for at the end: it may be waiting for a peer, and what it has not stored yet it fetches again.
+            threading.Thread(target=self.replicator.run, args=(self._stopped,), name="bodies", daemon=True).start()
 
     def stop(self) -> None:
         """Ends at once and in good order: what is promised is in the outbox, and is sent after the next start."""
@@ -129,6 +126,11 @@ class Relayer:
         if self.outbox.shared:
             return self.intake.idle and not self.batcher.flight
         return self.intake.idle and not self.outbox.depth and not self.outbox.records_waiting()
+
+    @property
+    def bodies_lacking(self) -> int:
+        """In hash mode, how many ballots on the chain have no body here."""
+        return len(self.replicator.lacking) if self.replicator else 0
 
     def receipt(self, ballot_hash: bytes, head: LogHead | None = None) -> Receipt | None:
         """The receipt of a ballot in the log against `head`, by default the newest that was seen; None of one that is not there. Raises ChainError."""
@@ -198,6 +200,7 @@ class Relayer:
             "queue": self.outbox.depth, "oldest": None if oldest is None else max(0, view.now - oldest),
             "ballots": {state.text: counts[state] for state in State}, "dead_letters": counts[State.DEAD],
             "records_waiting": self.outbox.records_waiting(), "dead_records": len(self.outbox.dead_records()),
+            "bodies_lacking": self.bodies_lacking,
             "batches_in_flight": len(self.batcher.flight), "engine": engine.name(), "database": self.outbox.engine.dialect.name,
             "busy": self.intake.busy(), "problem": self.problem or self.follower.problem or self.batcher.problem,
         }  # fmt: skip
@@ -225,6 +228,11 @@ class Relayer:
             except Exception as error:  # a fault here must not leave promises unkept in silence
                 log.exception("the chain thread failed")
                 self.problem, pause = f"fault: {error}", RETRY
+
+
+def facts(manifest: Manifest, contract: bytes) -> dict[str, str]:
+    """What an outbox is bound to."""
+    return {"election": manifest.election_id.hex(), "contract": contract.hex(), "chain": str(manifest.chain_id)}
 
 
 def serve(relayer: Relayer, app: Any, ready: Callable[[str], None]) -> None:

@@ -130,6 +130,36 @@ def test_a_claim_has_the_oldest_that_fit_with_two_bytes_each(outbox: Outbox) -> 
     assert [waiting(outbox, 10**6, count)[1] for count in (4, 5, 6)] == [True, False, False]
 
 
+def test_a_claim_of_hashes_takes_32_bytes_a_ballot(outbox: Outbox) -> None:
+    outbox.promise(ballots(500), 1000, 1060, HEAD)
+    for size, taken in ((32 * 400, 400), (32 * 400 - 1, 399), (32 * 500, 500)):
+        with outbox.claim(size, 10**6, hashes=True) as claim:
+            assert (len(claim.ballots), claim.more) == (taken, taken < 500)
+
+
+def test_bodies_of_others_are_kept_beside_those_of_promised_ballots(url: str, outbox: Outbox) -> None:
+    mine, other, unknown = ballots(3)
+    outbox.promise([mine], 1000, 1060, HEAD)
+    hashes = [mine.hash, other.hash, unknown.hash]
+    assert outbox.lacking(hashes) == hashes[1:]
+    for _ in range(2):
+        outbox.keep({other.hash: other.body})
+    again = Outbox(url)
+    assert again.lacking(hashes) == [unknown.hash] and again.depth == 1
+    assert again.bodies(hashes) == {mine.hash: mine.body, other.hash: other.body}
+
+
+def test_an_outbox_of_the_version_before_is_brought_up_to_date_with_its_ballots(url: str, outbox: Outbox) -> None:
+    rows = ballots(2)
+    outbox.promise(rows, 1000, 1060, HEAD)
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE bodies"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    again = Outbox(url)
+    again.keep({bytes(32): b"body"})
+    assert again.bodies([rows[0].hash, bytes(32)]) == {rows[0].hash: rows[0].body, bytes(32): b"body"}
+
+
 def test_a_batch_is_kept_as_signed_until_it_lands(url: str, outbox: Outbox) -> None:
     rows = ballots(3)
     outbox.promise(rows, 1000, 1060, HEAD)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,17 @@ class World:
             )
         return self.election.engine.create(requests)
 
-    def connection(self, path: Path, relayers: Sequence[str] = ()) -> Path:
-        Connection(
-            self.url, checksummed(self.contract), self.manifest.election_id.hex(), list(relayers), comet=self.comet
-        ).save(path)
+    def connection(self, path: Path, relayers: Sequence[str] = (), holders: Sequence[str] = ()) -> Path:
+        id = self.manifest.election_id.hex()
+        found = Connection(
+            self.url, checksummed(self.contract), id, list(relayers), comet=self.comet, holders=list(holders)
+        )
+        found.save(path)
+        return path
+
+    def key_file(self, path: Path, name: str) -> Path:
+        """A role's chain key as a file; stretching the passphrase costs as little as a file may ask for."""
+        path.write_text(json.dumps(Account.encrypt(self.accounts[name].key, PASSPHRASE, kdf="pbkdf2", iterations=2)))
         return path
 
     def relayer_folder(self, path: Path, name: str = "relayer-1") -> Path:
@@ -107,8 +114,7 @@ class World:
         header = keys.new_header(keys.FORMAT, LIGHT)
         box = keys.open_box(header, PASSPHRASE, "key")
         (path / keys.PROMISE_FILE).write_bytes(header + box.encrypt(self.promise_keys[name].encode()))
-        keystore = Account.encrypt(self.accounts[name].key, PASSPHRASE, kdf="pbkdf2", iterations=2)
-        (path / keys.ACCOUNT_FILE).write_text(json.dumps(keystore))
+        self.key_file(path / keys.ACCOUNT_FILE, name)
         return path
 
     def read(self) -> ElectionLog:
@@ -121,17 +127,23 @@ class World:
 
 
 def build(
-    chain: Engine, voters: int = 4, opened: bool = True, close_in: int = 3600, grace: int = 600, revote: str = "last"
-) -> World:
-    """An election with `voters` in each of its two wards, one trustee, two relayers; `close_in` seconds of chain time until it closes."""
+    chain: Engine, voters: int = 4, opened: bool = True, close_in: int = 3600, grace: int = 600, revote: str = "last",
+    holders: int = 0, make_key: Callable[[World], None] | None = None,
+) -> World:  # fmt: skip
+    """An election with `voters` in each of its two wards, one trustee, two relayers; `close_in` seconds of chain time until it closes.
+
+    With `holders` the chain has ballots' hashes only, and as many data holders must sign; there is a third relayer, and no polling station.
+    `make_key` holds the ceremony instead of a trustee who forgets the secret.
+    """
     web3 = chain.web3
     names = ["authority", "registrar", "cosigner", "trustee", "relayer-1", "relayer-2"]
+    names += ["relayer-3", *(f"data-holder-{n}" for n in range(1, holders + 1))] if holders else []
     accounts = {name: Account.create() for name in names}
-    promise_keys = {name: SigningKey.generate() for name in ("relayer-1", "relayer-2")}
+    promise_keys = {name: SigningKey.generate() for name in names if name.startswith(("relayer", "data-holder"))}
     chain.fund(account.address for account in accounts.values())
     now = int(block(web3, "pending")["timestamp"], 16)
     unit_rows = [unit.row() for unit in UNITS]
-    station_rows = [Station(0, 1, (b"\x01" * 20, b"\x02" * 20), "School").row()]
+    station_rows = [] if holders else [Station(0, 1, (b"\x01" * 20, b"\x02" * 20), "School").row()]
     manifest = Manifest.build(
         {
             "format": "ballotboard/manifest/v1", "name": "Test", "practice": True, "language": "en",
@@ -140,19 +152,20 @@ def build(
             "units": describe(unit_rows).value(), "stations": describe(station_rows).value(),
             "roles": [
                 {
-                    "kind": name.partition("-")[0], "name": name, "address": account.address[2:].lower(),
+                    "kind": name.rstrip("-0123456789"), "name": name, "address": account.address[2:].lower(),
                     "key": promise_keys[name].verify_key.encode().hex() if name in promise_keys else "",
                 }
                 for name, account in accounts.items()
             ],
-            "thresholds": {"trustees": 1, "verifiers": 0, "data_holders": 0},
+            "thresholds": {"trustees": 1, "verifiers": 0, "data_holders": holders},
             "windows": {
                 "open_not_before": now - 60, "close": now + close_in, "close_not_after": now + close_in + 3600,
                 "append_grace": grace, "count_not_before": now, "reveal_not_before": now + close_in,
                 "settle_not_before": now + close_in + 3600 + grace, "decrypt_not_before": now + close_in + 3600 + grace,
             },
             "rules": {
-                "revote": revote, "channel": "paper-precedence", "minimum_ballots": 1, "decrypt_level": 0, "body_mode": "calldata",
+                "revote": revote, "channel": "paper-precedence", "minimum_ballots": 1, "decrypt_level": 0,
+                "body_mode": "hash" if holders else "calldata",
             },
         }
     )  # fmt: skip
@@ -164,29 +177,33 @@ def build(
         people.append(Voter(f"{serial}-{print_code(code)}", secret_key(code, nonce, serial), 1 + serial % 2))
     world = World(web3, chain.url, manifest, board.address, accounts, promise_keys, people, comet=chain.comet_url)
     if opened:
-        open_poll(world, nonce, unit_rows, station_rows)
+        record_roll(world, nonce, unit_rows, station_rows)
+        (make_key or _make_key)(world)
+        world.writer.append(Kind.OPEN, world.writer.board.head().body(), [world.accounts["authority"]])
+        world.election = read_log(world.web3, world.contract).open()
     return world
 
 
-def open_poll(world: World, nonce: bytes, unit_rows: list[bytes], station_rows: list[bytes]) -> None:
-    """Roll, ceremony and open record."""
+def record_roll(world: World, nonce: bytes, unit_rows: list[bytes], station_rows: list[bytes]) -> None:
+    """The files, and the roll record."""
     rows = sorted((voter.unit, base(voter.secret)) for voter in world.voters)
     for voter in world.voters:
         voter.row = rows.index((voter.unit, base(voter.secret)))
     roll = Roll(b"".join(roll_row(key, unit) for unit, key in rows), [unit.style for unit in UNITS])
     found: Attachment = roll.describe()
-    for file in (pack(unit_rows), pack(station_rows), roll.data):
+    for file in filter(None, (pack(unit_rows), pack(station_rows), roll.data)):
         world.writer.attach(file)
     record = RollRecord(len(rows), nonce, found.root, found.sha256, unit_counts_hash(roll.unit_counts()))
     world.writer.append(Kind.ROLL, record.body(), [world.accounts["registrar"]])
+
+
+def _make_key(world: World) -> None:
     setting = ceremony.Setting(world.manifest.election_id, 0, 1, 1)
     secret = ceremony.TrusteeSecret.draw(1, 1)
     first = [ceremony.round1(setting, secret)]
     second = [ceremony.round2(setting, secret, first)]
     for body in (first[0], second[0], ceremony.round3(setting, secret, first, second)):
         world.writer.append(Kind.CEREMONY, body, [world.accounts["trustee"]])
-    world.writer.append(Kind.OPEN, world.writer.board.head().body(), [world.accounts["authority"]])
-    world.election = read_log(world.web3, world.contract).open()
 
 
 def hash_of(body: bytes) -> bytes:
@@ -196,11 +213,13 @@ def hash_of(body: bytes) -> bytes:
 class Parts:
     """A relayer taken apart: what its threads do, done by hand."""
 
-    def __init__(self, world: World, database: Path, name: str = "relayer-1", **settings: Any) -> None:
+    def __init__(
+        self, world: World, database: Path, name: str = "relayer-1", peers: Sequence[str] = (), **settings: Any
+    ) -> None:
         self.world = world
         self.relayer = Relayer(
             world.web3, world.contract, world.accounts[name], world.promise_keys[name],
-            Settings(**{"rebroadcast_after": 0.01, **settings}), Outbox(f"sqlite:///{database}"),
+            Settings(**{"rebroadcast_after": 0.01, **settings}), Outbox(f"sqlite:///{database}"), peers=peers,
         )  # fmt: skip
         self.outbox, self.intake, self.batcher = self.relayer.outbox, self.relayer.intake, self.relayer.batcher
 
@@ -235,9 +254,9 @@ class Parts:
 class Process:
     """`ballotboard relayer run` as a process of its own, with settings such as `MAX_DELAY="5"`; it kills itself at the point `crash_at`."""
 
-    def __init__(self, folder: Path, board: Path, crash_at: str = "", **settings: str) -> None:
+    def __init__(self, folder: Path, board: Path, crash_at: str = "", port: str = "0", **settings: str) -> None:
         command = [sys.executable, "-m", "scripts.cli", "relayer", "run"]
-        command += ["--dir", str(folder), "--board", str(board), "--port", "0"]
+        command += ["--dir", str(folder), "--board", str(board), "--port", port]
         self.errors = (folder / "log").open("ab")
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.errors, cwd=Path(__file__).parents[2], text=True,
