@@ -40,6 +40,10 @@ POLL = 1.0
 """Seconds between looks at the chain's time while waiting for the embargo to end: blocks come once a second."""
 
 
+Payer = LocalAccount | Writer
+"""Who sends to the chain: an account that pays, or a Writer, like the `chain.carrier.Carrier` that has relayers do it."""
+
+
 class NotDue(BallotboardError):
     """This act is not possible yet, or not any more."""
 
@@ -353,8 +357,8 @@ def sign(folder: StationFolder, officer: LocalAccount) -> Outcome:
 # ---------------------------------------------------------------- to the chain
 
 
-def submit(folder: StationFolder, board: Board, sender: LocalAccount) -> Outcome:
-    """Send the signed check-in batches and the signed result hash; what the chain has is passed over. `sender` pays, and may be anybody.
+def submit(folder: StationFolder, board: Board, sender: Payer) -> Outcome:
+    """Send the signed check-in batches and the signed result hash; what the chain has is passed over. `sender` pays, and may be anybody, a relayer too.
 
     A batch that the board refuses, for being late for instance, does not hold up the result; it is said, and stays in the journal.
     """
@@ -379,7 +383,7 @@ def submit(folder: StationFolder, board: Board, sender: LocalAccount) -> Outcome
     )
 
 
-def reveal(folder: StationFolder, board: Board, sender: LocalAccount, wait: bool = False) -> Outcome:
+def reveal(folder: StationFolder, board: Board, sender: Payer, wait: bool = False) -> Outcome:
     """Publish the document behind each hash on the chain, from `reveal_not_before` by the chain's time; with `wait`, wait for it."""
     start = folder.manifest.windows.reveal_not_before
     documents = [document for document in folder.state.documents if document.complete]
@@ -396,7 +400,7 @@ def reveal(folder: StationFolder, board: Board, sender: LocalAccount, wait: bool
     return Outcome(f"revealed {', '.join(revealed)}" if revealed else "revealed already", _next(folder))
 
 
-def sync(folder: StationFolder, board: Board, sender: LocalAccount) -> Outcome:
+def sync(folder: StationFolder, board: Board, sender: Payer) -> Outcome:
     """All that can be done with a network: learn roll changes, send what is signed, reveal what may be revealed. Twice is as good as once."""
     log = _log(board)
     done = ["the roll"] if _learn_roll(folder, log) else []
@@ -594,7 +598,7 @@ def _batch(folder: StationFolder) -> None:
         folder.record("batch", body=batch.body().hex())
 
 
-def _send_batches(folder: StationFolder, board: Board, sender: LocalAccount) -> list[str]:
+def _send_batches(folder: StationFolder, board: Board, sender: Payer) -> list[str]:
     """Send the signed check-in batches; what was sent, and what the board refused, in words."""
     done = []
     for batch in [item for item in signed_items(folder) if item.kind == Kind.CHECK_IN]:
@@ -605,7 +609,7 @@ def _send_batches(folder: StationFolder, board: Board, sender: LocalAccount) -> 
     return done
 
 
-def _put(folder: StationFolder, board: Board, sender: LocalAccount, item: Signed) -> bool:
+def _put(folder: StationFolder, board: Board, sender: Payer, item: Signed) -> bool:
     """Send an item unless the chain has it; true if it was news there. Raises Refused."""
     if item.sent:
         return False
@@ -614,13 +618,13 @@ def _put(folder: StationFolder, board: Board, sender: LocalAccount, item: Signed
     if (
         position is None
     ):  # the board passes over a batch that it has, byte for byte, and refuses another of the same number
-        landed = Writer(board.web3, board.address, sender).append_stations([folder.item(item)]).positions
+        landed = _writer(board, sender).append_stations([folder.item(item)]).positions
         position = next(iter(landed), None)
     folder.record("sent", record=int(item.kind), number=item.number, position=position)
     return bool(landed)
 
 
-def _show(folder: StationFolder, board: Board, sender: LocalAccount, document: Document) -> bool:
+def _show(folder: StationFolder, board: Board, sender: Payer, document: Document) -> bool:
     """Reveal a document whose hash is on the chain, unless it was revealed; true if it was sent."""
     if document.revealed:
         return False
@@ -628,9 +632,13 @@ def _show(folder: StationFolder, board: Board, sender: LocalAccount, document: D
     if found.position is None:
         return False
     if not found.revealed:
-        Writer(board.web3, board.address, sender).reveal([document.result.body()])
+        _writer(board, sender).reveal([document.result.body()])
     folder.record("revealed", revision=document.number)
     return not found.revealed
+
+
+def _writer(board: Board, sender: Payer) -> Writer:
+    return sender if isinstance(sender, Writer) else Writer(board.web3, board.address, sender)
 
 
 def _next(folder: StationFolder) -> str:

@@ -14,6 +14,7 @@ import typer
 from eth_account.signers.local import LocalAccount
 
 from chain.board import Board
+from chain.carrier import Carrier
 from chain.console import (
     PASSPHRASE_VARIABLE,
     BoardOption,
@@ -51,7 +52,18 @@ WATCH = 10.0
 
 FolderOption = Annotated[Path, typer.Option("--folder", help="The station's folder.")]
 KeyOption = Annotated[
-    Path, typer.Option("--key", help="Key file of whoever sends it and pays for it: an officer, or anybody.")
+    Path | None,
+    typer.Option(
+        "--key",
+        help="Key file of whoever sends it and pays for it: an officer, or anybody. Without it a relayer does both.",
+    ),
+]
+RelayerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--relayer",
+        help="URL of a relayer (repeat it), where no --key is given; default: those of the folder's board.json.",
+    ),
 ]
 KeyPassphraseOption = Annotated[
     Path | None, typer.Option("--key-passphrase-file", help="The key file's passphrase, if it is not the folder's.")
@@ -254,20 +266,26 @@ def sign(
 
 @app.command()
 def submit(
-    key: KeyOption, folder: FolderOption = Path("."), rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
-    key_passphrase_file: KeyPassphraseOption = None, as_json: JsonOption = False,
+    key: KeyOption = None, relayer: RelayerOption = None, folder: FolderOption = Path("."), rpc: RpcOption = None,
+    passphrase_file: PassphraseOption = None, key_passphrase_file: KeyPassphraseOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Send the signed check-ins and the signed result hash to the chain.
 
     Example: ballotboard station submit --key keys/ana.key
+
+    Through a relayer, which pays: ballotboard station submit --relayer https://relayer.example
     """
     with _folder(folder, passphrase_file) as place:
-        _say(actions.submit(place, _online(place, rpc), _account(key, key_passphrase_file or passphrase_file)), as_json)
+        board = _online(place, rpc)
+        _say(
+            actions.submit(place, board, _payer(place, board, key, relayer, key_passphrase_file or passphrase_file)),
+            as_json,
+        )
 
 
 @app.command()
 def reveal(
-    key: KeyOption,
+    key: KeyOption = None, relayer: RelayerOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the embargo ends by the chain's time.")] = False,
     folder: FolderOption = Path("."), rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
     key_passphrase_file: KeyPassphraseOption = None, as_json: JsonOption = False,
@@ -277,8 +295,9 @@ def reveal(
     Example: ballotboard station reveal --wait --key keys/ana.key
     """
     with _folder(folder, passphrase_file) as place:
-        account = _account(key, key_passphrase_file or passphrase_file)
-        _say(actions.reveal(place, _online(place, rpc), account, wait), as_json)
+        board = _online(place, rpc)
+        payer = _payer(place, board, key, relayer, key_passphrase_file or passphrase_file)
+        _say(actions.reveal(place, board, payer, wait), as_json)
 
 
 @app.command()
@@ -306,7 +325,7 @@ def amend(
 
 @app.command()
 def sync(
-    key: KeyOption,
+    key: KeyOption = None, relayer: RelayerOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until the result is revealed, with and without a network; ^C ends it.")] = False,
     folder: FolderOption = Path("."), rpc: RpcOption = None, passphrase_file: PassphraseOption = None,
     key_passphrase_file: KeyPassphraseOption = None, as_json: JsonOption = False,
@@ -318,14 +337,21 @@ def sync(
     Overnight: --watch reveals the result by itself once the embargo is over, as soon as there is a network. It holds the journal until then.
     """
     with _folder(folder, passphrase_file) as place:
-        account = _account(key, key_passphrase_file or passphrase_file)
+        account = (
+            _account(key, key_passphrase_file or passphrase_file) if key else None
+        )  # asked for once, before the night
+
+        def synced() -> Outcome:
+            board = _online(place, rpc)
+            return actions.sync(place, board, account or _carrier(place, board, relayer))
+
         if not watch:
-            _say(actions.sync(place, _online(place, rpc), account), as_json)
+            _say(synced(), as_json)
             return
         before = ""
         while True:
             try:
-                outcome = actions.sync(place, _online(place, rpc), account)
+                outcome = synced()
             except NodeUnreachable as error:
                 outcome = Outcome(f"no network now ({error})", "nothing: it is tried again")
             if outcome.did != before:
@@ -361,7 +387,7 @@ def pack_command(
 @app.command()
 def carry(
     packs: Annotated[list[Path], typer.Argument(help="Files that `pack` wrote, of any stations of this election.")],
-    key: KeyOption,
+    key: Annotated[Path, typer.Option("--key", help="Key file of whoever pays for it: anybody.")],
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, key_passphrase_file: KeyPassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -542,6 +568,20 @@ def _log(board: Path | None, rpc: str | None, contract: str | None) -> ElectionL
 
 def _account(key: Path, passphrase_file: Path | None) -> LocalAccount:
     return load_account(key, _secret(passphrase_file, key))
+
+
+def _payer(
+    place: StationFolder, board: Board, key: Path | None, relayers: list[str] | None, passphrase_file: Path | None
+) -> actions.Payer:
+    return _account(key, passphrase_file) if key else _carrier(place, board, relayers)
+
+
+def _carrier(place: StationFolder, board: Board, relayers: list[str] | None) -> Carrier:
+    """The relayers that were named, or those of the folder's connection file."""
+    urls = relayers or place.connection.relayers
+    if not urls:
+        raise BallotboardError("say who sends it: --key FILE of an account that can pay, or --relayer URL")
+    return Carrier(board.web3, board.address, urls)
 
 
 def _secret(file: Path | None, what: Path) -> str:
