@@ -721,8 +721,8 @@ class Model:
         """Whether a record of the kinds with a binary layout has it, and any other from 1 to 65,535 bytes."""
         body, kind = row.body or b"", row.kind
         if kind in (OPEN, HASH, CLOSE, SETTLEMENT):
-            hash_mode = kind == SETTLEMENT and self.manifest["rules"]["body_mode"] == "hash"
-            return len(body) == (72 if hash_mode else 40) and (kind != HASH or read(body[4:8]) > 0)
+            with_bitmap = kind == SETTLEMENT and self.hash_mode
+            return len(body) == (72 if with_bitmap else 40) and (kind != HASH or read(body[4:8]) > 0)
         if kind == CHECK_IN:
             return (len(body) - 8) % 9 == 0 and 1 <= (len(body) - 8) // 9 <= 1000
         if kind == REPORT:
@@ -732,6 +732,28 @@ class Model:
     def trustee(self, role: int) -> int | None:
         trustees = [i for i, r in enumerate(self.roles) if r["kind"] == "trustee"]
         return trustees.index(role) + 1 if role in trustees else None
+
+    @property
+    def hash_mode(self) -> bool:
+        """False too where there is no manifest that says."""
+        return bool(self.manifest) and self.manifest["rules"]["body_mode"] == "hash"
+
+    def not_held(self) -> set[int]:
+        """In hash mode, the positions of the ballots that the settlement's bitmap leaves out (sections 3 and 7); before it, of all."""
+        if not self.hash_mode:
+            return set()
+        ballots = {row.position for row in self.rows if row.kind == BALLOT}
+        if not self.of(SETTLEMENT):
+            return ballots
+        (size, _), bitmap = self.settlement, self.dump.files.get(self.bitmap_hash, b"")
+        need(len(bitmap) == (size + 7) // 8, "the bitmap is missing or not as long as the log needs")
+        held = {p for p in range(8 * len(bitmap)) if bitmap[p // 8] >> p % 8 & 1}
+        need(all(p < size and p in ballots for p in held), "the bitmap speaks of what is no ballot")
+        return {p for p in ballots if p < size} - held
+
+    @property
+    def bitmap_hash(self) -> bytes:
+        return (self.of(SETTLEMENT)[0].body or b"")[40:]
 
     @property
     def settlement(self) -> tuple[int, bytes]:
@@ -772,7 +794,9 @@ def no_gap(m: Model) -> list[Any]:
 
 @check("C02")
 def bodies(m: Model) -> list[Any]:
-    return [row.position for row in m.rows if row.body is None] or ([] if m.rows else ["an empty log"])
+    not_held = m.not_held()
+    missing = [row.position for row in m.rows if row.body is None and row.position not in not_held]
+    return missing or ([] if m.rows else ["an empty log"])
 
 
 @check("C03", "I01")
@@ -780,6 +804,7 @@ def files(m: Model) -> list[Any]:
     named = [m.manifest["units"]["sha256"], m.manifest["stations"]["sha256"]] + [
         m.form(r)["sha256"] for r in m.of(ROLL)[:1]
     ]
+    named += [m.bitmap_hash.hex()] if m.hash_mode and m.of(SETTLEMENT) else []
     return [name for name in named if sha256(m.dump.files.get(bytes.fromhex(name), b"")).hex() != name]
 
 
@@ -840,7 +865,7 @@ def signatures(m: Model) -> list[Any]:
                     i for i, r in enumerate(m.roles) if r["kind"] == "cosigner" and by(row, row.signatures[1], i)
                 ]
                 right, signers = bool(cosigners), signers + cosigners
-        elif row.kind == SETTLEMENT and m.manifest["rules"]["body_mode"] == "hash":
+        elif row.kind == SETTLEMENT and m.hash_mode:
             holders = [i for i, r in enumerate(m.roles) if r["kind"] == "data-holder"]
             signers = [next((i for i in holders if by(row, s, i)), -1) for s in row.signatures]
             right = -1 not in signers and all(a < b for a, b in pairwise(signers))
@@ -1147,14 +1172,18 @@ def ballots(m: Model) -> list[Any]:
     status: dict[int, tuple[int, int]] = {}
     first: dict[bytes, int] = {}
     valid: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    not_held = m.not_held()
     for row in m.rows[:size]:
         if row.kind != BALLOT:
             continue
         body, p = row.body or b"", row.position
-        if row.body_hash in first:
-            status[p] = 4, first[row.body_hash]
+        earlier = first.setdefault(row.body_hash, p)
+        if p in not_held:
+            status[p] = 6, 0
             continue
-        first[row.body_hash] = p
+        if earlier != p:
+            status[p] = 4, earlier
+            continue
         reason = ballot_reason(m, body, p)
         if reason:
             status[p] = 5, reason
@@ -1188,7 +1217,7 @@ def ballots(m: Model) -> list[Any]:
     table = []
     for p, (s, reference) in sorted(status.items()):
         body = m.rows[p].body or b""
-        index = read(body[1:5]) if len(body) >= 13 and body[0] == 1 else 2**32 - 1
+        index = read(body[1:5]) if len(body) >= 13 and body[0] == 1 and s != 6 else 2**32 - 1
         table.append(u(64, p) + u(32, index) + u(8, s) + u(64, reference))
     m.attempts = len(table)  # type: ignore[attr-defined]
     m.counted_root = root_of_rows(table)  # type: ignore[attr-defined]

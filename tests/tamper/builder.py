@@ -10,7 +10,7 @@ It has every kind of record and every contest rule, six voters in two units and 
     row 4   votes, then its card is lost: revoked, and row 6 is added, which votes
     row 5   votes online, then on paper at station 1: replaced
 
-Trustees 1 to 3, any two of whom can decrypt. Nothing here is random: within `seeded`, proofs' nonces and the ceremony's shares come from a text.
+Trustees 1 to 3, any two of whom can decrypt. `HashElection` is the same in hash mode. Nothing here is random: within `seeded`, proofs' nonces and the ceremony's shares come from a text.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from eth_account import Account
 
 from chain.contract import artifact
 from chain.deploy import constructor_arguments, creation_input
+from chain.holding import held_bitmap
 from chain.sign import sign_record
 from protocol import attachments, ceremony, election, group, merkle, tally
-from protocol.attachments import Attachment, Station, Unit, roll_row, unit_counts_hash
+from protocol.attachments import Attachment, Bitmap, Station, Unit, roll_row, unit_counts_hash
 from protocol.election import LogRecord, OpenElection, SettledElection
 from protocol.encoding import canonical_json, parse_json
 from protocol.engine import CreateRequest
@@ -54,6 +55,7 @@ from protocol.records import (
     Settlement,
     Statement,
     StationHash,
+    ballot_hash,
 )
 from verifier.claims import Claims, Progress, silent
 
@@ -63,6 +65,12 @@ THRESHOLD = 2
 
 ROLES = ("authority", "registrar", "cosigner", "trustee 1", "trustee 2", "trustee 3", "relayer", "verifier")
 AUTHORITY, REGISTRAR, COSIGNER, TRUSTEE_1, TRUSTEE_2, TRUSTEE_3, RELAYER, VERIFIER = range(8)
+
+HOLDERS = ("data-holder 1", "data-holder 2", "data-holder 3")
+"""The roles after these in hash mode."""
+HOLDERS_NEEDED = 2
+OUTSIDE = "row 1"
+"""In hash mode, the ballot that nobody kept."""
 
 WINDOWS = {
     "open_not_before": 1000, "close": 2000, "close_not_after": 3000, "append_grace": 100, "count_not_before": 1700,
@@ -96,6 +104,9 @@ COUNTED_TOTALS = {
     "council": [1, 2, 1],
 }
 """Online totals of rows 0, 1, 3 and 6."""
+
+HASH_TOTALS = COUNTED_TOTALS | {"question": [3, 0], "mayor": [0, 1, 0, 0]}
+"""The same without row 1, in hash mode."""
 
 PAPER_TOTALS = {"question": [1, 1], "mayor": [0, 0, 1, 0], "board": [0, 0, 1], "council": [1, 0, 0]}
 
@@ -403,10 +414,11 @@ class Election:
 
     def settled(self) -> SettledElection:
         records = self.records()
-        size = Settlement.parse(election.only(records, Kind.SETTLEMENT).body or b"", False).head.size
-        state = election.roll_state(self.opened, records[:size])
-        reasons = election.verify_ballots(self.opened, state.roll, election.of_kind(records[:size], Kind.BALLOT))
-        return election.settle(self.opened, records, reasons)
+        before = election.settled_records(self.manifest, records, self.files)
+        state = election.roll_state(self.opened, before)
+        held = [record for record in election.of_kind(before, Kind.BALLOT) if record.body is not None]
+        reasons = election.verify_ballots(self.opened, state.roll, held)
+        return election.settle(self.opened, records, reasons, self.files)
 
     def partials(self, settled: SettledElection) -> list[bytes]:
         """The honest partial decryption of each trustee."""
@@ -450,6 +462,43 @@ class Election:
         return hashlib.sha256(b"".join(leaves) + self.settled().counted.root() + rules).digest()
 
 
+class HashElection(Election):
+    """The same in hash mode: the log has ballots' hashes, and three data holders keep the bodies. Nobody kept that of row 1, which is
+    *outside* the settlement's bitmap; the first and the third holder sign, and two are enough.
+    """
+
+    def manifest_value(self) -> dict[str, Any]:
+        value = super().manifest_value()
+        value["rules"]["body_mode"] = "hash"
+        value["thresholds"]["data_holders"] = HOLDERS_NEEDED
+        value["roles"] += [
+            {"kind": "data-holder", "name": name, "address": address(name).hex(), "key": key(name).hex()}
+            for name in HOLDERS
+        ]
+        return value
+
+    def position(self, name: str) -> int:
+        """Of the first record of this ballot."""
+        return next(i for i, draft in enumerate(self.drafts) if draft.body == self.cast[name])
+
+    def bitmap(self, *outside: str) -> Bitmap:
+        """The bitmap of the log as it is, in which these ballots are not held."""
+        lost = {ballot_hash(self.cast[name]) for name in outside}
+        return held_bitmap(self.records(), lambda digest: digest not in lost)
+
+    def settle(self) -> None:
+        self.settle_with(self.bitmap(OUTSIDE))
+
+    def settle_with(
+        self, bitmap: Bitmap, signers: Sequence[str] = (HOLDERS[0], HOLDERS[2]), number: int = 0, signed: bytes = b""
+    ) -> None:
+        """The settlement with this bitmap; `number` and `signed` are the number and, if it is another, the body that the signatures are of."""
+        self.files[bitmap.sha256] = bitmap.data
+        body = Settlement(head_of(self.drafts), bitmap.sha256).body()
+        signatures = b"".join(self.sign(Kind.SETTLEMENT, signed or body, number, name) for name in signers)
+        self.drafts.append(Draft(Kind.SETTLEMENT, 3200, ANYONE, body, 0, signatures))
+
+
 STEPS: tuple[str, ...] = (
     "publish", "make_key", "make_roll", "open_poll", "fill_ballots", "vote", "close", "report_stations", "reveal", "decide", "settle", "decrypt",
     "announce", "certify",
@@ -485,7 +534,12 @@ def _in_memory() -> Election:
     return prepared(Election())
 
 
-_prepare: Callable[[], Election] = lambda: _in_memory().copy()  # noqa: E731
+def in_memory() -> Election:
+    """One prepared election, the same for all, on no chain."""
+    return _in_memory().copy()
+
+
+_prepare: Callable[[], Election] = in_memory
 
 
 @contextmanager

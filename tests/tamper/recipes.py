@@ -46,8 +46,10 @@ from tests.tamper.builder import (
     credential,
     head_of,
     hold,
+    in_memory,
     key,
     officers,
+    preparing,
     reseal,
     seeded,
     statement,
@@ -121,8 +123,8 @@ def enter(title: str, fails: str, says: Sequence[str], make: Callable[[], Any]) 
 
 @cache
 def honest() -> Election:
-    """Never changed by a recipe: each makes its own lists."""
-    with seeded("the honest election"):
+    """Never changed by a recipe: each makes its own lists. In memory, even where who asks first holds elections on a chain."""
+    with seeded("the honest election"), preparing(in_memory):
         return hold()
 
 
@@ -1255,4 +1257,4 @@ def a_log_that_is_shorter_than_when_its_setup_was_verified() -> Tampered:
     return verified_before(longer)
 
 
-from tests.tamper import forms  # noqa: E402, F401  enters the tables of forms, which need what is above
+from tests.tamper import forms, hash_mode  # noqa: E402, F401  enter their tables, which need what is above
