@@ -24,7 +24,7 @@ from protocol.group import base, mul
 from protocol.manifest import Manifest
 from protocol.paper import StationResult
 from protocol.receipt import Promise, sign_statement
-from protocol.records import CheckIns, Kind, LogHead, Report, RollChange
+from protocol.records import CheckIns, Kind, LogHead, Report, RollChange, Settlement
 from tests.tamper.builder import (
     AUTHORITY,
     CHAIN_ID,
@@ -663,6 +663,19 @@ def a_station_result_revealed_before_the_embargo_ends() -> Election:
     return hold(reveal=reveal)
 
 
+@recipe("K01", "may come from 1700 on")
+def a_station_that_reports_before_the_count_may_begin() -> Election:
+    def vote(e: Election) -> None:
+        e.append_hash(e.result_of(0), 1150)
+        Election.vote(e)
+
+    def report_stations(e: Election) -> None:
+        Election.report_stations(e)
+        del e.drafts[-3]  # station 0 has reported already
+
+    return hold(vote=vote, report_stations=report_stations)
+
+
 @recipe("K02", "settlement record names another log")
 def a_settlement_of_another_log() -> Election:
     return hold(settle=lambda e: e.append(Kind.SETTLEMENT, 3200, LogHead(len(e.drafts), bytes(32)).body()))
@@ -736,6 +749,34 @@ def a_result_amended_after_the_embargo_before_it_is_revealed() -> Election:
         Election.reveal(e)
 
     return hold(reveal=reveal)
+
+
+@recipe("K03", "expected 2")
+def a_revision_that_skips_one() -> Election:
+    def report_stations(e: Election) -> None:
+        e.documents = [e.result_of(0), replace(e.amended(e.result_of(1)), revision=3)]
+        for document, time in ((e.documents[0], 2350), (e.result_of(1), 2350), (e.documents[1], 2360)):
+            e.append_hash(document, time)
+
+    return hold(report_stations=report_stations)
+
+
+@recipe("K04", "counted of the counted set is 5, recomputed 4", "root of the counted set")
+def a_result_that_counts_the_online_ballot_of_a_voter_who_took_paper() -> Election:
+    """The whole counted set is what it would be had nobody checked in."""
+    e = honest()
+    size = Settlement.parse(election.only(e.records(), Kind.SETTLEMENT).body or b"", False).head.size
+    before = [record for record in e.records()[:size] if record.kind != Kind.CHECK_IN]
+    state = election.roll_state(e.opened, before)
+    reasons = election.verify_ballots(e.opened, state.roll, election.of_kind(before, Kind.BALLOT))
+    _, counted = election.counted_set(e.opened, before, reasons)
+    root = counted.root().hex()
+    return announcing(lambda value: value["counted_set"].update(counted=5, root=root))
+
+
+@recipe("K09", "station 1: 2 valid check-ins, 1 papers issued")
+def a_voter_checked_in_twice_for_one_paper() -> Election:
+    return hold(vote=lambda e: (Election.vote(e), e.check_in(1, 5, 1950)))
 
 
 @recipe("K04", "root of the counted set")
