@@ -23,7 +23,7 @@ from chain.console import (
     passphrase,
     progress,
 )
-from chain.errors import NodeUnreachable
+from chain.errors import NodeUnreachable, RpcError
 from chain.keys import load_account
 from chain.rpc import connect
 from protocol.encoding import unhex
@@ -317,7 +317,7 @@ def scan(
 
 
 def _watch(board: Board, store: Keystore) -> None:
-    """Do what is due each time the log has grown, until the key is confirmed. A node that does not answer is waited for too."""
+    """Do what is due each time the log has grown, until the key is confirmed. A node that does not answer, or cannot just now, is waited for too."""
     seen, said = None, ""
     while True:
         try:
@@ -333,7 +333,7 @@ def _watch(board: Board, store: Keystore) -> None:
                 if found.phase != "setup" or found.ceremony.key:
                     return
                 seen = head
-        except NodeUnreachable as error:
+        except (NodeUnreachable, RpcError) as error:
             if said != str(error):
                 said = str(error)
                 note(f"{said} Trying again")
