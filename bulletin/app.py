@@ -46,6 +46,7 @@ from protocol.credential import SYMBOLS, WrongCode, read_code
 from protocol.election import LogRecord
 from protocol.encoding import canonical_json
 from protocol.errors import BallotboardError
+from protocol.paper import StationResult
 from protocol.receipt import Receipt
 from protocol.records import Kind
 
@@ -193,7 +194,7 @@ class _Board:
         return self.per_head(now, "stations", lambda: views.stations(now.poll, now.acts))
 
     def result(self, now: _Moment) -> Value:
-        return self.per_head(now, "result", lambda: views.result(now.tx, now.poll, now.acts))
+        return self.per_head(now, "result", lambda: views.result(now.tx, now.poll, now.acts, self.standing(now)))
 
     def turnout(self, now: _Moment) -> Value:
         return self.per_head(now, "turnout", lambda: views.turnout(now.tx, now.poll))
@@ -210,8 +211,15 @@ class _Board:
     def attempts(self, now: _Moment) -> Value:
         return self.per_head(now, "attempts", lambda: views.attempts(now.tx, len(self.papers(now))))
 
+    def standing(self, now: _Moment) -> dict[int, StationResult]:
+        return self.per_head(now, "standing", lambda: views.standing(now.poll, now.acts))
+
     def region(self, now: _Moment, unit: int) -> Value | None:
-        return self.per_head(now, f"region {unit}", lambda: views.region(now.poll, now.acts, self.turnout(now), unit))
+        """None for what is no unit; only what is one is remembered, so that nobody fills the memory by asking."""
+        if unit >= len(now.poll.units):
+            return None
+        standing, turnout = self.standing(now), self.turnout(now)
+        return self.per_head(now, f"region {unit}", lambda: views.region(now.poll, standing, turnout, unit))
 
     def network(self, now: _Moment) -> Value:
         """The validators of the manifest, the latest blocks with records, and who signed lately if there is a validator to ask."""

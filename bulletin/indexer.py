@@ -26,7 +26,6 @@ from chain.holding import Holders
 from chain.reader import Batch, Reader
 from chain.rpc import Address, batch, checksummed, readable_head, unhex
 from protocol.errors import BallotboardError
-from protocol.manifest import Manifest
 from protocol.records import LogHead
 
 COMMIT_RECORDS = 4_096
@@ -73,7 +72,7 @@ class Indexer:
         self.synced, self.trouble = False, ""
         self._look_again = self._ask_again = 0.0
         self._holders = Holders(holders)
-        manifest = Manifest.parse(self.reader.creation().arguments()[0])
+        manifest = self.reader.creation().manifest()
         if election_id not in (None, manifest.election_id):
             raise BallotboardError(
                 f"the board {checksummed(contract)} holds the election {manifest.election_id.hex()}, not {election_id.hex()}: check the contract address"
@@ -187,7 +186,7 @@ class Indexer:
             self.replica.attach(found)
             self._look_again = time.monotonic() + (ATTACHMENT_POLL if len(found) < len(missing) else 0)
         if self._holders.urls and time.monotonic() >= self._ask_again and (wanted := self.replica.without_body(BODIES)):
-            found = self._holders.fetch(wanted)
-            self.replica.supply(found)
+            if found := self._holders.fetch(wanted):  # some stay away for good: nothing is derived again for those
+                self.replica.supply(found)
             self._ask_again = time.monotonic() + (0 if len(found) == BODIES else ATTACHMENT_POLL)
         self.replica.derive()

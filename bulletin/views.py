@@ -198,11 +198,15 @@ def attempts(tx: Reading, papers: int) -> Value:
     }  # fmt: skip
 
 
-def region(poll: Poll, acts: Sequence[LogRecord], turnout: Value, number: int) -> Value | None:
-    """A unit with the units right under it: turnout online, stations, and the paper votes so far of each, per contest. None if there is no such unit."""
-    if not 0 <= number < len(poll.units):
-        return None
-    standing, _ = election.standing_results(poll, acts)  # type: ignore[arg-type]  # reads the manifest, units and stations only
+def standing(poll: Poll, acts: Sequence[LogRecord]) -> dict[int, paper.StationResult]:
+    """station → its result that counts, as far as results are revealed."""
+    # reads the manifest, units and stations of what is otherwise an OpenElection
+    found, _ = election.standing_results(poll, acts)  # type: ignore[arg-type]
+    return found
+
+
+def region(poll: Poll, standing: Mapping[int, paper.StationResult], turnout: Value, number: int) -> Value:
+    """A unit with the units right under it: turnout online, stations, and the paper votes so far of each, per contest."""
     units = [number, *(child for child, unit in enumerate(poll.units) if unit.parent == number)]
     place = {unit: at for at, unit in enumerate(units)}
 
@@ -505,7 +509,7 @@ def _problems(poll: Poll, hashed: StationHash, document: paper.StationResult) ->
 # ---------------------------------------------------------------- result
 
 
-def result(tx: Reading, poll: Poll, acts: Sequence[LogRecord]) -> Value:
+def result(tx: Reading, poll: Poll, acts: Sequence[LogRecord], standing: Mapping[int, paper.StationResult]) -> Value:
     """`state` is none, partial (paper of the stations that were revealed, nothing online) or final (the announced record).
 
     Per contest the votes per option: online, paper, total, with what is not known yet as None. `problem` says what this board finds wrong with a final one,
@@ -525,8 +529,6 @@ def result(tx: Reading, poll: Poll, acts: Sequence[LogRecord]) -> Value:
         value |= {"state": "final", "position": announced[0].position, "problem": tx.fact("result")}
         online, papers, totals = announced[1]["online"], announced[1]["paper"], announced[1]["total"]
     else:
-        # reads the manifest, units and stations of what is otherwise an OpenElection
-        standing, _ = election.standing_results(poll, acts)  # type: ignore[arg-type]
         papers = paper.paper_totals(manifest, list(standing.values()))
         online, totals = [None] * len(papers), [part["totals"] for part in papers]
         if standing:

@@ -150,7 +150,9 @@ def check_commit(header: Header, commit: Commit, chain_id: str, validators: Sequ
     if not validators or len({v.key for v in validators}) != len(validators):
         raise BadEvidence("the validator set is empty or names a key twice")
     if header.validators_hash != validators_hash(validators):
-        raise BadEvidence("the header was signed by another validator set than is known here: the manifest's, after the changes that the evidence holds")
+        raise BadEvidence(
+            "the header was signed by another validator set than is known here: the manifest's, after the changes that the evidence holds"
+        )
     if commit.block_id.hash != header.hash():
         raise BadEvidence("the commit is for another block than this header")
     members, power, last = ordered(validators), 0, -1

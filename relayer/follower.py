@@ -25,7 +25,6 @@ from protocol import engine
 from protocol.attachments import Roll
 from protocol.election import LogRecord, MissingAttachment, OpenElection, open_election, roll_state
 from protocol.errors import BallotboardError
-from protocol.manifest import Manifest
 from protocol.records import Entry, Kind, LogHead, unpack_bodies
 from relayer.index import HashIndex
 from relayer.receipts import Tree
@@ -92,7 +91,7 @@ class Follower:
         """Raises ChainError where there is no board, NodeUnreachable where there is no node. Nothing but the manifest is read before `poll`."""
         self._reader = Reader(web3, contract)
         creation = self._reader.creation()
-        self.manifest = Manifest.parse(creation.arguments()[0])
+        self.manifest = creation.manifest()
         self.contract = self._reader.address
         self.tree = Tree()
         self.positions = HashIndex(self._hash_at)

@@ -27,6 +27,7 @@ from chain.console import (
     note,
     passphrase,
     progress,
+    read_bytes,
 )
 from chain.errors import NodeUnreachable
 from chain.keys import load_account
@@ -555,10 +556,7 @@ def _part(name: str) -> Any:
 
 
 def _read_pack(path: Path) -> courier.Pack:
-    try:
-        return courier.Pack.parse(path.read_bytes(), str(path))
-    except OSError as error:
-        raise BallotboardError(f"cannot read {path}: {error.strerror}") from error
+    return courier.Pack.parse(read_bytes(path), str(path))
 
 
 def _log(board: Path | None, rpc: str | None, contract: str | None) -> ElectionLog:

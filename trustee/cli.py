@@ -22,6 +22,7 @@ from chain.console import (
     note,
     passphrase,
     progress,
+    read_bytes,
 )
 from chain.errors import NodeUnreachable, RpcError
 from chain.keys import load_account
@@ -272,7 +273,7 @@ def post(
     """
     found = connection(board, rpc, contract)
     payer = load_account(key, passphrase(passphrase_file))
-    positions = sneakernet.post(Board(connect(found.rpc), found.contract), payer, _bytes(answer), str(answer))
+    positions = sneakernet.post(Board(connect(found.rpc), found.contract), payer, read_bytes(answer), str(answer))
     if as_json:
         emit({"positions": positions})
         return
@@ -290,7 +291,7 @@ def qr(
 
     Example: ballotboard trustee qr answer.json --out answer.pdf
     """
-    texts = codes.split(_bytes(file))
+    texts = codes.split(read_bytes(file))
     paths = codes.draw(texts, out, file.name)
     note(f"{len(texts)} codes in {paths[0]}{f' … {paths[-1].name}' if len(paths) > 1 else ''}")
     note("next, on the other machine: ballotboard trustee scan PICTURES --out FILE")
@@ -348,13 +349,6 @@ def _place(
         return Carried(offline, answer)
     found = connection(file, rpc, contract, holders=holders)
     return actions.HeldBoard(connect(found.rpc), found.contract, found.holders)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BallotboardError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _say(outcome: Outcome, as_json: bool = False) -> None:

@@ -20,6 +20,7 @@ from chain.console import (
     PassphraseOption,
     RpcOption,
     emit,
+    read_bytes,
 )
 from chain.errors import NodeUnreachable
 from protocol.encoding import unhex
@@ -177,9 +178,9 @@ def receipt(
 
     Example: ballotboard verify receipt receipt.json --archive election.archive
     """
-    held = [receipts.read_file(_read(path)) for path in files]
+    held = [receipts.read_file(read_bytes(path)) for path in files]
     found = [one.receipt for one in held]
-    proof, body = (_read(path) if path else b"" for path in (evidence, manifest))
+    proof, body = (read_bytes(path) if path else b"" for path in (evidence, manifest))
     values: list[dict[str, Any]] = []
     for path, one, given in zip(files, found, held, strict=True):
         value: dict[str, Any] = {
@@ -231,7 +232,7 @@ def audited_ballot(
     Do it on another device than the one that made it, and with a node, which shows that the key is the election's.
     Example: ballotboard verify audited-ballot audited.json --rpc http://127.0.0.1:8545 --contract 0x…
     """
-    found = receipts.read_audited(_read(file).strip())
+    found = receipts.read_audited(read_bytes(file).strip())
     value = receipts.describe(found)
     value["differs"] = None
     if archive or board or rpc or contract:
@@ -268,7 +269,7 @@ def certifying(
     from chain.rpc import connect
     from chain.writer import Writer
 
-    report, secret = certify.read_report(_read(file)), file.with_name(file.name + ".reveal")
+    report, secret = certify.read_report(read_bytes(file)), file.with_name(file.name + ".reveal")
     where = console.connection(board, rpc, contract)
     said = certify.kept(secret, report) if reveal else certify.statement(report)
     account = load_account(key, console.passphrase(passphrase_file))
@@ -407,7 +408,7 @@ def _source(
     memory: int = MEGABYTES,
     holders: list[str] | None = None,
 ) -> Source:
-    given = _read(evidence) if evidence else b""
+    given = read_bytes(evidence) if evidence else b""
     if archive:
         if board or rpc or contract or comet or holders:
             raise BallotboardError("name an archive or a node, not both")
@@ -434,16 +435,9 @@ def _election_id(text: str | None) -> bytes | None:
     return unhex(text.lower().removeprefix("0x"), 32, "--election") if text is not None else None
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BallotboardError(f"cannot read {path}: {error.strerror}") from error
-
-
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(_read(path))
+        return json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise BallotboardError(f"{path} is not JSON: {error}") from error
 

@@ -25,6 +25,7 @@ from chain.console import (
     emit,
     passphrase,
     progress,
+    read_bytes,
 )
 from chain.errors import ChainError
 from chain.evidence import verify
@@ -258,12 +259,12 @@ def export_evidence(
         rpc, comet = node.url, node.comet_url
     where = connection(board, rpc, contract)
     web3 = connect(where.rpc)
-    manifest, _, _ = Reader(web3, where.contract).creation().arguments()
+    manifest = Reader(web3, where.contract).creation().manifest()
     if record is None:
         evidence = head_evidence(web3, comet, where.contract)
     else:
         evidence = record_evidence(web3, comet, where.contract, record)
-    proven = verify(evidence.body(), Manifest.parse(manifest), where.contract_bytes)
+    proven = verify(evidence.body(), manifest, where.contract_bytes)
     out.write_bytes(evidence.body())
     what = f"record {proven.position}" if proven.entry else f"{proven.head.size} records"
     typer.echo(
@@ -369,7 +370,7 @@ def files(
 def _election_accounts(path: Path) -> list[str]:
     """Addresses of the roles and officers in an election.toml, which authority/ reads in full."""
     try:
-        found = tomllib.loads(_read(path).decode())
+        found = tomllib.loads(read_bytes(path).decode())
         roles, stations = found["roles"], found.get("stations", [])
         return [role["address"] for role in roles] + [officer for each in stations for officer in each["officers"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -378,18 +379,11 @@ def _election_accounts(path: Path) -> list[str]:
 
 def _parse(path: Path, parse: Callable[[bytes], Parsed]) -> Parsed:
     """The file parsed; what is wrong with it is said with its name."""
-    body = _read(path)
+    body = read_bytes(path)
     try:
         return parse(body)
     except Malformed as error:
         raise ChainError(f"{path}: {error}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ChainError(f"cannot read {path}: {error.strerror}") from error
 
 
 COMMANDS = (

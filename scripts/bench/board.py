@@ -23,13 +23,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from bulletin.store import Store
 from chain.console import Connection
 from chain.process import free_port
 from protocol.records import Kind
 from scripts.bench import row
+from scripts.bench._baseline import baseline
 from scripts.bench._held import held
 from scripts.services import Service
 
@@ -181,16 +180,5 @@ def plain(folder: Path, database: str) -> Iterator[str]:
                 "INSERT OR IGNORE INTO ballots VALUES (?, ?)",
                 ((record.entry.body_hash.hex(), record.body) for record in tx.records(Kind.BALLOT)),
             )
-    port = free_port()
-    with subprocess.Popen([sys.executable, "-m", "scripts.bench._plain_lookup", str(port), str(file)]) as process:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            while process.poll() is None:
-                try:
-                    httpx.get(url)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.05)
-            yield url
-        finally:
-            process.terminate()
+    with baseline("_plain_lookup", file) as (url, _):
+        yield url

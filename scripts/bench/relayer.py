@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -35,6 +33,7 @@ from protocol.receipt import Promise, check_statement
 from protocol.records import ballot_hash, pack_bodies
 from relayer.service import running
 from scripts.bench import row
+from scripts.bench._baseline import baseline
 from scripts.bench._election import Poll, open_poll
 from scripts.load import MANY, ONE, TOGETHER, post_all
 from scripts.services import Service
@@ -73,7 +72,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         board = Board(chain.web3, poll.contract)
         size = board.head().size
         bodies = poll.ballots(0, count + more)
-        with plain_server(folder) as (url, pid):
+        with baseline("_plain", folder / "plain.db") as (url, pid):
             plain = load(url, pid, bodies[:count], seconds / 4)
             plain.stop(pid)
         with relayer(folder) as (url, pid):
@@ -188,25 +187,6 @@ def relayer(folder: Path) -> Iterator[tuple[str, int]]:
         process = running(home)
         assert process
         yield url, process["pid"]
-
-
-@contextmanager
-def plain_server(folder: Path) -> Iterator[tuple[str, int]]:
-    """The baseline: its URL and process id."""
-    port = free_port()
-    command = [sys.executable, "-m", "scripts.bench._plain", str(port), str(folder / "plain.db")]
-    with subprocess.Popen(command) as process:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            while process.poll() is None:
-                try:
-                    httpx.get(url)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.05)
-            yield url, process.pid
-        finally:
-            process.terminate()
 
 
 def cpu(pid: int) -> float:

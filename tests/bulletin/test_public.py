@@ -12,12 +12,14 @@ import pytest
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
+from bulletin import app as board_app
 from bulletin.app import API
 from bulletin.checkpoint import checkpoint, origin, read_key, verifier_key
 from bulletin.feed import Feed
 from bulletin.mirror import _tiles, mirror
 from bulletin.replica import Replica
 from bulletin.store import Store
+from chain.console import Connection
 from chain.process import free_port
 from protocol import merkle
 from protocol.ballot import Reason
@@ -226,6 +228,16 @@ def test_a_region_is_the_sum_of_those_under_it(web):
     assert nation["paper"] == [[option["paper"] for option in contest["options"]] for contest in result["contests"]]
     assert web.get(f"{API}/regions/1").json()["above"] == [{"name": "N", "unit": 0}]
     assert web.get(f"{API}/regions/3").status_code == 404 and web.get("/results?unit=3").status_code == 404
+
+
+def test_nobody_fills_the_memory_by_asking_for_units_that_are_not_there(copy):
+    board = board_app._Board(
+        copy.store, Connection("http://127.0.0.1:1", "0x" + "00" * 20), None, SigningKey.generate()
+    )
+    with board.moment() as now:
+        found = [board.region(now, unit) for unit in range(200)]
+        assert sum(one is not None for one in found) == len(now.poll.units) == 3
+    assert sum(name.startswith("region") for name in board._remembered) == 3
 
 
 def test_a_chain_of_one_process_says_that_nobody_signs(web):

@@ -390,7 +390,9 @@ def changed_receipts() -> dict[str, Callable[[dict[str, Any]], Any]]:
         "another block": lambda receipt: receipt["block"].update(number=receipt["block"]["number"] + 1),
         "another election": lambda receipt: receipt["board"].update(election="00" * 32),
         "another promise": lambda receipt: receipt["promise"]["promise"].update(by=1),
-        "another ballot": lambda receipt: receipt.update(ballot=receipt["ballot"][:-2] + f"{int(receipt['ballot'][-2:], 16) ^ 1:02x}"),
+        "another ballot": lambda receipt: receipt.update(
+            ballot=receipt["ballot"][:-2] + f"{int(receipt['ballot'][-2:], 16) ^ 1:02x}"
+        ),
     }
 
 
