@@ -3,6 +3,7 @@
 `index.*` is one run of the indexer on an empty database: every block and event read, the tree rebuilt, every root compared, every proof and
 signature checked, the counted set and the result computed again. Look-ups come over 64 kept-alive connections from this machine, at full speed and at
 RATE a second, each for a ballot drawn at random; beside them the plainest look-up there is, a FastAPI route over one SQLite table of the same bodies.
+`shown.*` is how soon a page has what is final, on a board that follows an open poll.
 
 `BALLOTBOARD_BENCH_BALLOTS=1000000 make bench ONLY=board` has a million ballots.
 """
@@ -23,13 +24,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from bulletin.store import Store
+from chain.anvil import Anvil
 from chain.console import Connection
 from chain.process import free_port
-from protocol.records import Kind
+from chain.writer import Writer
+from protocol.errors import BallotboardError
+from protocol.records import Kind, ballot_hash
+from relayer import keys
 from scripts.bench import row
 from scripts.bench._baseline import baseline
-from scripts.bench._held import held
+from scripts.bench._election import open_poll
+from scripts.bench._held import PASSPHRASE, held
 from scripts.services import Service
 
 BALLOTS = int(os.environ.get("BALLOTBOARD_BENCH_BALLOTS", "200000"))
@@ -41,6 +49,12 @@ RATE = 1_000
 
 DRAWN = 5_000
 """Different ballots that are looked up."""
+
+SHOWN = 50
+"""Ballots that are waited for, one after the other."""
+
+PATIENCE = 60.0
+"""Seconds after which a ballot that does not appear is a defect."""
 
 PLAIN = "FastAPI + SQLite look-up of the same ballots"
 
@@ -82,7 +96,31 @@ def run(quick: bool) -> list[dict[str, Any]]:
                 unit = f"ms at {len(at_rate) / seconds:.0f} requests/s"
                 rows.append(row(f"{what}.p99_ms", percentile(at_rate, 99), unit, PLAIN, percentile(paced, 99)))
             rows.append(row("receipt.browser_ms", *browser(url, drawn[0])))
+    taken = fresh(5 if quick else SHOWN)
+    rows.append(row("shown.p50_s", percentile(taken, 50) / 1000, "s from an append's receipt to the ballot's page"))
+    rows.append(row("shown.max_s", max(taken), f"s, the longest of {len(taken)}"))
     return rows
+
+
+def fresh(count: int) -> list[float]:
+    """Seconds from the moment that a ballot's append is in a block until its page is there, of a board that follows an open poll."""
+    taken = []
+    with tempfile.TemporaryDirectory() as name, Anvil(block_time=0) as chain:
+        folder = Path(name)
+        poll = open_poll(chain, count, folder, PASSPHRASE)
+        account, _ = keys.load(folder / "relayer", PASSPHRASE)
+        chain.fund([account.address])
+        writer = Writer(chain.web3, poll.contract, account)
+        with serving(folder / "board.json", f"sqlite:///{folder / 'bulletin.sqlite'}") as url, httpx.Client() as client:
+            for sequence, body in enumerate(poll.ballots(0, count)):
+                writer.append_ballots(sequence, [body])
+                start = time.perf_counter()
+                while client.get(f"{url}/en/ballots/{ballot_hash(body).hex()}").status_code == 404:
+                    if time.perf_counter() - start > PATIENCE:
+                        raise BallotboardError(f"a final ballot was not shown within {PATIENCE:.0f} s")
+                    time.sleep(0.01)
+                taken.append(time.perf_counter() - start)
+    return taken
 
 
 def index(board: Path, database: str) -> float:
