@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bulletin.recount import Recount
 from bulletin.store import Cursor, Place, Store, StoreError, Verdict
 from chain.reader import Batch
 from protocol import election, engine
@@ -121,9 +122,9 @@ class Replica:
         if self._election:
             self._check_ballots(self._election)
             if self._has(Kind.SETTLEMENT):
-                self._settle(self._election)
+                self._settle()
             if self._has(Kind.RESULT):
-                self._compare_result(self._election)
+                self._compare_result()
         self._derived = state
 
     def note(self, name: str, value: Any) -> None:
@@ -197,38 +198,45 @@ class Replica:
                 tx.set_fact("checked", end)
             checked = end
 
-    def _settle(self, opened: OpenElection) -> None:
+    def _settle(self) -> None:
         with self.store.read() as tx:
             if tx.fact("counted") is not None:
                 return
-            records, reasons = list(tx.records()), tx.reasons()
-        try:
-            before = election.settled_records(opened.manifest, records, self._attachments)
-        except (election.MissingAttachment, election.MissingBodies):
-            return  # they are asked for again
-        _, counted = election.counted_set(opened, before, reasons)
-        with self.store.write() as tx:
-            tx.settle(counted.rows)
+            try:
+                counted = Recount(tx, self.manifest, self.contract, self._attachments).counted
+            except BallotboardError:
+                return  # a file or a body may still come; what stays wrong is said of the result
+        with self.store.write() as writing:
+            writing.settle(counted.rows)
             conflicts = [[conflict.roll_index, conflict.first, conflict.second] for conflict in counted.conflicts]
-            tx.set_fact("counted", {"conflicts": conflicts, "root": counted.root().hex(), "size": len(counted.rows)})
+            writing.set_fact(
+                "counted", {"conflicts": conflicts, "root": counted.root().hex(), "size": len(counted.rows)}
+            )
 
-    def _compare_result(self, opened: OpenElection) -> None:
+    def _compare_result(self) -> None:
         """Whether the announced result is the one that the record gives: sums, partial decryptions and stations, all computed again."""
+        problem, groups = "", list[list[list[tuple[int, int]]]]()
         with self.store.read() as tx:
             if tx.fact("result") is not None:
                 return
-            records, reasons = list(tx.records()), tx.reasons()
-        problem = ""
-        try:
-            settled = election.settle(opened, records, reasons, self._attachments)
-            right = election.result_body(settled, election.decrypt(settled, records), records)
-            if election.only(self._acts, Kind.RESULT).body != right:
-                problem = "the announced result is not the one that the record gives"
-        except (election.MissingAttachment, election.MissingBodies):
-            return  # not looked at yet, and the page says so
-        except BallotboardError as error:
-            problem = f"the result cannot be computed from the record: {error}"
-        self.note("result", problem)
+            case = Recount(tx, self.manifest, self.contract, self._attachments)
+            try:
+                right = election.result_body(case.settled, case.tally, case.records)
+                if case.body(Kind.RESULT) == right:
+                    voted = case.counted.per_unit(case.roll_state.roll)
+                    groups = [
+                        [[(unit, voted[unit]) for unit in group.units] for group in found]
+                        for found in case.settled.groups
+                    ]
+                else:
+                    problem = "the announced result is not the one that the record gives"
+            except (election.MissingAttachment, election.MissingBodies):
+                return  # not looked at yet, and the page says so
+            except BallotboardError as error:
+                problem = f"the result cannot be computed from the record: {error}"
+        with self.store.write() as writing:
+            writing.decrypted(groups)
+            writing.set_fact("result", problem)
 
 
 def _verdicts(opened: OpenElection, roll: Roll, ballots: Sequence[LogRecord]) -> list[Verdict]:

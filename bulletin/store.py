@@ -134,6 +134,14 @@ _attachments = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
 )  # fmt: skip
 
+# The groups that online votes were decrypted for, once the result was found right. No fact: every request reads all facts.
+_groups = sa.Table(
+    "online_groups", _metadata,
+    sa.Column("contest", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("units", sa.Text, nullable=False),  # JSON: [unit, its counted ballots], …
+)  # fmt: skip
+
 
 TILES_HELD = 4_096
 """Full tiles kept in memory: 32 MB, the lowest level of a million records."""
@@ -323,6 +331,15 @@ class Reading:
         query = sa.select(_ballots.c.position, _ballots.c.reason).where(_ballots.c.reason.is_not(None))
         return {position: Reason(reason) for position, reason in self._connection.execute(query)}
 
+    def answered(self) -> Iterator[sa.Row]:
+        """Every record's columns, in log order, with the engine's `reason` beside: None for what is no ballot, or has no body."""
+        query = sa.select(_records, _ballots.c.reason).outerjoin(_ballots, _ballots.c.position == _records.c.position)
+        return iter(self._connection.execute(query.order_by(_records.c.position), execution_options=_STREAM))
+
+    def bodies(self, first: int, count: int) -> list[bytes | None]:
+        """The bodies of so many records from `first` on."""
+        return list(self._connection.scalars(_BODIES, {"first": first, "end": first + count}))
+
     def with_reason(self, reason: Reason) -> list[LogRecord]:
         """The ballots that are not valid for this reason."""
         query = (
@@ -395,6 +412,13 @@ class Reading:
         query = sa.select(_fates.c.status, sa.func.count()).group_by(_fates.c.status)
         return {status: count for status, count in self._connection.execute(query)}
 
+    def groups(self) -> dict[int, list[list[tuple[int, int]]]]:
+        """contest → per group of online votes its units with their counted ballots. Empty before a right result."""
+        found: dict[int, list[list[tuple[int, int]]]] = {}
+        for row in self._connection.execute(sa.select(_groups).order_by(_groups.c.contest, _groups.c.number)):
+            found.setdefault(row.contest, []).append([(unit, ballots) for unit, ballots in json.loads(row.units)])
+        return found
+
     # ---- files
 
     def attachment(self, sha256: bytes) -> bytes | None:
@@ -430,6 +454,8 @@ class Reading:
             )  # fmt: skip
         for sha256 in self.attachment_names():
             yield _json_line({"attachment": sha256.hex(), "bytes": len(self.attachment(sha256) or b"")})
+        for contest, groups in self.groups().items():
+            yield _json_line({"contest": contest, "groups": groups})
         for name in ("setup", "counted", "result"):
             yield _json_line({"fact": name, "value": self.fact(name)})
 
@@ -503,6 +529,17 @@ class Writing(Reading):
             _fates, ({"position": row.position, "status": row.status, "reference": row.reference} for row in rows)
         )
 
+    def decrypted(self, groups: Sequence[Sequence[Sequence[tuple[int, int]]]]) -> None:
+        """Per contest and group of online votes, the units with their counted ballots."""
+        self._insert(
+            _groups,
+            (
+                {"contest": contest, "number": number, "units": json.dumps(units)}
+                for contest, found in enumerate(groups)
+                for number, units in enumerate(found)
+            ),
+        )
+
     def attach(self, files: dict[bytes, bytes]) -> None:
         self._insert(_attachments, ({"sha256": name, "data": data} for name, data in files.items()))
 
@@ -516,6 +553,11 @@ class Writing(Reading):
 _ALL_FACTS = sa.select(_facts.c.name, _facts.c.value)
 _LAST_HEAD = sa.select(_heads.c.size, _heads.c.root).order_by(_heads.c.size.desc()).limit(1)
 _RECORD = sa.select(_records).where(_records.c.position == sa.bindparam("position"))
+_BODIES = (
+    sa.select(_records.c.body)
+    .where(_records.c.position >= sa.bindparam("first"), _records.c.position < sa.bindparam("end"))
+    .order_by(_records.c.position)
+)
 _POSITIONS = sa.select(_records.c.position).where(
     _records.c.hash == sa.bindparam("digest"), _records.c.kind == sa.bindparam("wanted")
 )

@@ -71,6 +71,11 @@ class CountedColumns(CountedSet):
     def total(self) -> int:
         return self.tally()[Status.COUNTED]
 
+    def per_unit(self, roll: Roll) -> Counter[int]:
+        """Counted ballots of each unit that has any; `roll` has the roll changes."""
+        is_counted = bytes(self.status).translate(IS_ZERO)  # as Status.COUNTED is
+        return Counter(map(roll.units().__getitem__, compress(self.ballots.rows, is_counted)))
+
     def root(self) -> bytes:
         if not self._root:
             tree = merkle.Frontier()
@@ -207,7 +212,7 @@ def group_sums(
     """Per contest, the groups with their encrypted sums: `protocol.election.contest_sums`, in one pass over the bodies."""
     unit_of_row, rows, status = roll.units(), log.ballots.rows, bytes(counted.status)
     is_counted = status.translate(IS_ZERO)  # as Status.COUNTED is
-    per_unit = Counter(map(unit_of_row.__getitem__, compress(rows, is_counted)))
+    per_unit = counted.per_unit(roll)
     contests = opened.manifest.contests
     found = [election.partition(opened, contest, per_unit) for contest in range(len(contests))]
     group_of = [partition.group_of() for partition in found]
