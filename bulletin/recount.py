@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import groupby
-from typing import Any
 
 from bulletin.store import Reading
 from protocol.election import LogRecord
 from protocol.manifest import Manifest
-from protocol.records import MAX_BODY, Entry, Kind, pack_bodies
+from protocol.records import MAX_BODY, Kind, pack_bodies
 from verifier.case import Case
 from verifier.claims import Claims
 from verifier.log import MEMORY, Log, Run, StoredRecords
@@ -37,31 +36,30 @@ def _columns(tx: Reading) -> tuple[Log, bytearray]:
     log = Log(lambda first, _: pack_bodies([body or b"" for body in tx.bodies(first, held[first])]), MEMORY)
     reasons = bytearray()
     for (is_ballot, *_), group in groupby(tx.answered(), _run):
-        rows = list(group)
-        log.size += len(rows)
+        records, answers = zip(*group, strict=True)
+        log.size += len(records)
         if not is_ballot:
-            log.order += [
-                LogRecord(
-                    row.position, Entry(row.kind, row.time, row.role, row.hash), row.body, row.number, row.signatures
-                )
-                for row in rows
-            ]
+            log.order += records
             continue
-        row, start = rows[0], len(reasons)
-        head = Entry(row.kind, row.time, row.role, row.hash).encode()[:8]
-        packed = pack_bodies([row.body or b"" for row in rows])
-        held[row.position] = len(rows)
-        log.order.append(
-            Run(row.position, len(rows), start, head, row.number, [(len(rows), row.position, len(packed))])
-        )
-        log.ballots.missing.update(start + i for i, row in enumerate(rows) if row.body is None)
-        log.ballots.add(row.position, len(rows), b"".join([head + row.hash for row in rows]), packed)
-        reasons += bytes([row.reason or 0 for row in rows])
+        assert all(
+            record.body is None or answer is not None for record, answer in zip(records, answers, strict=True)
+        ), "a ballot counts only when it was looked at"
+        first, start = records[0], len(reasons)
+        entries = [record.entry.encode() for record in records]
+        packed = pack_bodies([record.body or b"" for record in records])
+        held[first.position] = len(records)
+        part = (len(records), first.position, len(packed))
+        log.order.append(Run(first.position, len(records), start, entries[0][:8], first.number, [part]))
+        log.ballots.missing.update(start + i for i, record in enumerate(records) if record.body is None)
+        log.ballots.add(first.position, len(records), b"".join(entries), packed)
+        reasons += bytes([answer or 0 for answer in answers])
     log.ballots.freeze()
     return log, reasons
 
 
-def _run(row: Any) -> tuple[bool, int, int, int]:
+def _run(answered: tuple[LogRecord, int | None]) -> tuple[bool, int, int, int]:
     """Alike for ballots that one role appended in one block. One of no bytes, or of more than a record has, is no ballot to the verifier."""
-    is_ballot = row.kind == Kind.BALLOT and (row.body is None or 1 <= len(row.body) <= MAX_BODY)
-    return is_ballot, row.time, row.role, row.number
+    record, _ = answered
+    entry, body = record.entry, record.body
+    is_ballot = entry.kind == Kind.BALLOT and (body is None or 1 <= len(body) <= MAX_BODY)
+    return is_ballot, entry.time, entry.role, record.number

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -284,6 +285,11 @@ class Reading:
         query = sa.select(_records.c.hash).where(lacking).order_by(_records.c.position.desc()).limit(limit)
         return list(self._connection.scalars(query))
 
+    def lacking(self) -> int:
+        """How many ballots have no body here."""
+        query = sa.select(sa.func.count()).where(_records.c.kind == Kind.BALLOT, _records.c.body.is_(None))
+        return self._connection.scalar(query) or 0
+
     def place(self, position: int) -> Place:
         """Where on the chain a record of the log is."""
         return Place(*self._connection.execute(_PLACE, {"position": position}).one())
@@ -331,10 +337,11 @@ class Reading:
         query = sa.select(_ballots.c.position, _ballots.c.reason).where(_ballots.c.reason.is_not(None))
         return {position: Reason(reason) for position, reason in self._connection.execute(query)}
 
-    def answered(self) -> Iterator[sa.Row]:
-        """Every record's columns, in log order, with the engine's `reason` beside: None for what is no ballot, or has no body."""
+    def answered(self) -> Iterator[tuple[LogRecord, int | None]]:
+        """Every record, in log order, with the engine's answer: None for what is no ballot, or has no body."""
         query = sa.select(_records, _ballots.c.reason).outerjoin(_ballots, _ballots.c.position == _records.c.position)
-        return iter(self._connection.execute(query.order_by(_records.c.position), execution_options=_STREAM))
+        rows = self._connection.execute(query.order_by(_records.c.position), execution_options=_STREAM)
+        return ((_record(row), row[-1]) for row in rows)
 
     def bodies(self, first: int, count: int) -> list[bytes | None]:
         """The bodies of so many records from `first` on."""
@@ -385,6 +392,11 @@ class Reading:
         query = sa.select(place, sa.func.count()).where(_records.c.kind == Kind.BALLOT).group_by(place)
         return {number: count for number, count in self._connection.execute(query)}
 
+    def places(self) -> Iterator[Place]:
+        """Where all events are, in log order."""
+        query = sa.select(_heads).order_by(_heads.c.size)
+        return (Place(*row) for row in self._connection.execute(query, execution_options=_STREAM))
+
     def latest(self, limit: int) -> list[Place]:
         """Where the latest events are, the newest first."""
         query = sa.select(_heads).order_by(_heads.c.size.desc()).limit(limit)
@@ -393,6 +405,16 @@ class Reading:
     def valid_of(self, roll_index: int) -> list[int]:
         """Positions of the valid ballots of a roll row."""
         return list(self._connection.scalars(_VALID_OF, {"card": roll_index}))
+
+    def voters_of(self, rows: Sequence[int]) -> dict[int, int]:
+        """unit → how many of these roll rows have a valid ballot."""
+        found: dict[int, int] = {}
+        for start in range(0, len(rows), CHUNK):
+            query = sa.select(_ballots.c.unit, sa.func.count(_ballots.c.roll_index.distinct())).group_by(_ballots.c.unit)
+            within = _ballots.c.roll_index.in_(rows[start : start + CHUNK])
+            for unit, count in self._connection.execute(query.where(within, _ballots.c.reason == Reason.VALID)):
+                found[unit] = found.get(unit, 0) + count
+        return found
 
     def fates(self, start: int = 0, limit: int | None = None) -> list[CountedRow]:
         """The counted set from a position on; empty before the settlement."""
@@ -433,8 +455,8 @@ class Reading:
         """Everything that follows from the log, as lines of canonical JSON: the same bytes from every database of the same log."""
         board, head = self.fact("board") or {}, self.head()
         yield _json_line({"format": EXPORT_FORMAT, "head": {"root": head.root.hex(), "size": head.size}, **board})
-        places = self._connection.execute(sa.select(_heads).order_by(_heads.c.size), execution_options=_STREAM)
-        place: Any = None
+        places = self.places()
+        place: Place | None = None
         columns = (_ballots.c.roll_index, _ballots.c.unit, _ballots.c.reason, _fates.c.status, _fates.c.reference)
         joined = _records.outerjoin(_ballots, _ballots.c.position == _records.c.position).outerjoin(
             _fates, _fates.c.position == _records.c.position
@@ -489,17 +511,23 @@ class Writing(Reading):
         for (level, number), hashes in tiles.grow(self.tile, records[0].position, leaves).items():
             self._connection.execute(sa.delete(_tiles).where(_tiles.c.level == level, _tiles.c.number == number))
             self._connection.execute(sa.insert(_tiles).values(level=level, number=number, hashes=hashes))
-        self._insert(_heads, (place._asdict() for place in places))
+        self._insert(_heads, places)
         self._insert(
             _records,
             (
-                {
-                    "position": r.position, "kind": r.entry.kind, "time": r.entry.time, "role": r.entry.role, "number": r.number,
-                    "hash": r.entry.body_hash, "body": r.body, "signatures": r.signatures,
-                }
+                (
+                    r.position,
+                    r.entry.kind,
+                    r.entry.time,
+                    r.entry.role,
+                    r.number,
+                    r.entry.body_hash,
+                    r.body,
+                    r.signatures,
+                )
                 for r in records
             ),
-        )  # fmt: skip
+        )
 
     def supply(self, bodies: dict[bytes, bytes]) -> list[LogRecord]:
         """Puts bodies to the ballots that have these hashes and none; gives the records."""
@@ -516,7 +544,7 @@ class Writing(Reading):
 
     def check(self, verdicts: Iterable[Verdict]) -> None:
         """What the engine says of ballots that were not checked before."""
-        self._insert(_ballots, (v._asdict() | {"seen": min(v.seen, MAX_SEEN)} for v in verdicts))
+        self._insert(_ballots, (v._replace(seen=min(v.seen, MAX_SEEN)) for v in verdicts))
 
     def check_again(self, verdicts: Iterable[Verdict]) -> None:
         """The same for ballots that were."""
@@ -525,28 +553,33 @@ class Writing(Reading):
             self.check([verdict])
 
     def settle(self, rows: Iterable[CountedRow]) -> None:
-        self._insert(
-            _fates, ({"position": row.position, "status": row.status, "reference": row.reference} for row in rows)
-        )
+        self._insert(_fates, ((row.position, row.status, row.reference) for row in rows))
 
     def decrypted(self, groups: Sequence[Sequence[Sequence[tuple[int, int]]]]) -> None:
         """Per contest and group of online votes, the units with their counted ballots."""
         self._insert(
             _groups,
             (
-                {"contest": contest, "number": number, "units": json.dumps(units)}
+                (contest, number, json.dumps(units))
                 for contest, found in enumerate(groups)
                 for number, units in enumerate(found)
             ),
         )
 
     def attach(self, files: dict[bytes, bytes]) -> None:
-        self._insert(_attachments, ({"sha256": name, "data": data} for name, data in files.items()))
+        self._insert(_attachments, files.items())
 
-    def _insert(self, table: sa.Table, rows: Iterable[dict[str, Any]]) -> None:
-        rows = list(rows)
-        if rows:
-            self._connection.execute(sa.insert(table), rows)
+    def _insert(self, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Rows with every column, in order, as the driver takes them: looking at each value once more would take longer than the database."""
+        quote = self._connection.dialect.identifier_preparer.quote
+        mark = "?" if self._connection.dialect.paramstyle == "qmark" else "%s"
+        marks = ", ".join([mark] * len(table.columns))
+        statement = (
+            f"INSERT INTO {quote(table.name)} ({', '.join(quote(c.name) for c in table.columns)}) VALUES ({marks})"
+        )
+        left = iter(rows)
+        while some := list(islice(left, CHUNK)):
+            self._connection.exec_driver_sql(statement, some)
 
 
 # What a look-up asks, made once: putting a statement together takes longer than running it.
@@ -574,7 +607,8 @@ _FATE = _COUNTED.where(_fates.c.position == sa.bindparam("at"))
 
 
 def _record(row: sa.Row) -> LogRecord:
-    return LogRecord(row.position, Entry(row.kind, row.time, row.role, row.hash), row.body, row.number, row.signatures)
+    position, kind, time, role, number, digest, body, signatures, *_ = row
+    return LogRecord(position, Entry(kind, time, role, digest), body, number, signatures)
 
 
 def _verdict(row: sa.Row) -> Verdict:
