@@ -1,7 +1,7 @@
 """The relayer's copy of the log: what phase it is, who may vote, what has landed where.
 
 Bodies of ballots are read, checked and forgotten: what stays of a ballot is its entry, its places in the tree and in the index of hashes, some
-120 bytes, and a body that a receipt needs comes from the outbox or from the node.
+60 bytes, and a body that a receipt needs comes from the outbox or from the node.
 
 One thread calls `poll`; every other thread reads `view`, which is replaced as a whole, `positions`, and proofs of sizes it got from a view.
 """
@@ -21,16 +21,12 @@ from chain.contract import Phase, dynamic
 from chain.errors import ChainError
 from chain.reader import Batch, Reader
 from chain.rpc import Address, block, call, readable_head, unhex
-from protocol import engine
 from protocol.attachments import Roll
 from protocol.election import LogRecord, MissingAttachment, OpenElection, open_election, roll_state
 from protocol.errors import BallotboardError
 from protocol.records import Entry, Kind, LogHead, unpack_bodies
 from relayer.index import HashIndex
 from relayer.receipts import Tree
-
-ENTRY = 40
-"""Bytes of a log entry (docs/protocol.md, section 2)."""
 
 _HASH = slice(8, 40)
 _PHASES = {Kind.OPEN: Phase.OPEN, Kind.CLOSE: Phase.CLOSED, Kind.SETTLEMENT: Phase.SETTLED, Kind.RESULT: Phase.FINAL}
@@ -97,7 +93,6 @@ class Follower:
         self.positions = HashIndex(self._hash_at)
         self.problem = ""
         self._web3 = web3
-        self._entries = bytearray()
         self._places: list[Place] = []
         self._records: list[LogRecord] = []  # all but ballots
         self._news: list[Landed] = []
@@ -127,13 +122,11 @@ class Follower:
         return news
 
     def entry(self, position: int) -> Entry:
-        return Entry.parse(bytes(self._entries[ENTRY * position : ENTRY * (position + 1)]))
+        return Entry.parse(self.tree.entry(position))
 
     def ballot_hashes(self, first: int, end: int) -> list[bytes]:
         """The hashes of the ballots at positions `first` up to `end`."""
-        return [
-            self._hash_at(position) for position in range(first, end) if self._entries[ENTRY * position] == Kind.BALLOT
-        ]
+        return [entry[_HASH] for entry in map(self.tree.entry, range(first, end)) if entry[0] == Kind.BALLOT]
 
     def place(self, position: int) -> Place:
         """Where a record is on the chain."""
@@ -167,16 +160,13 @@ class Follower:
                 self._add(batch)
 
     def _add(self, batch: Batch) -> None:
-        entries = [record.entry.encode() for record in batch.records]
-        leaves = engine.leaf_hashes(entries)
         size = self.tree.size
-        self.tree.extend(leaves)
+        self.tree.extend(b"".join(record.entry.encode() for record in batch.records))
         if self.tree.root(batch.size) != batch.root:
             self.tree.cut(size)
             raise ChainError(
                 f"the root emitted after position {batch.size - 1} is not that of the records; use another node"
             )
-        self._entries += b"".join(entries)
         self._places.append(Place(batch.first, batch.block_number, batch.block_hash, batch.transaction))
         if batch.records[0].kind == Kind.BALLOT:
             first = batch.records[0]
@@ -225,7 +215,7 @@ class Follower:
             self._roll, self._revoked = state.roll, state.revoked
 
     def _hash_at(self, position: int) -> bytes:
-        return bytes(self._entries[ENTRY * position : ENTRY * (position + 1)][_HASH])
+        return self.tree.entry(position)[_HASH]
 
     def _time(self) -> tuple[int, float]:
         """The time of the chain's latest block, and when it was first seen here."""

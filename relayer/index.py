@@ -59,35 +59,39 @@ class HashIndex:
         self._slots = slots
 
 
+SHORT = 16
+"""Bytes of a ballot's hash that are kept in memory: it takes 2^64 ballots to find two that agree in them, and the outbox has the whole hash."""
+
+
 class Memory:
-    """What one process that owns an outbox knows of its ballots: 48 bytes each, and 12 a row of the roll. One thread adds."""
+    """What one process that owns an outbox knows of its ballots: 32 bytes each or less, and 8 a row of the roll. One thread adds."""
 
     def __init__(self) -> None:
         self._hashes = bytearray()
-        self._numbers = HashIndex(lambda number: bytes(self._hashes[32 * number : 32 * number + 32]))
-        self._newest = array("Q")  # by roll index: 1 + the largest log size that a ballot has seen
+        self._numbers = HashIndex(lambda number: bytes(self._hashes[SHORT * number : SHORT * (number + 1)]))
+        self._newest = array("I")  # by roll index: 1 + the largest log size that a ballot has seen
         self._attempts = array("I")
 
     def __len__(self) -> int:
-        return len(self._hashes) // 32
+        return len(self._hashes) // SHORT
 
     def extend(self, hashes: Sequence[bytes], rows: Sequence[tuple[int, int]]) -> None:
         """The next ballots: hash, and (roll index, log size seen)."""
-        first = len(self)
-        self._hashes += b"".join(hashes)
-        self._numbers.extend(first, hashes)
+        first, short = len(self), [digest[:SHORT] for digest in hashes]
+        self._hashes += b"".join(short)
+        self._numbers.extend(first, short)
         missing = max((index for index, _ in rows), default=-1) + 1 - len(self._newest)
         if missing > 0:
             missing += len(self._newest) // 2
             self._attempts.extend(array("I", bytes(4 * missing)))
-            self._newest.extend(array("Q", bytes(8 * missing)))
+            self._newest.extend(array("I", bytes(4 * missing)))
         for index, seen in rows:
             self._newest[index] = max(self._newest[index], seen + 1)
             self._attempts[index] += 1
 
     def number(self, digest: bytes) -> int | None:
         """How many ballots came before the one with this hash."""
-        return self._numbers.get(digest)
+        return self._numbers.get(digest[:SHORT])
 
     def newest(self, roll_index: int) -> int | None:
         """The largest log size that a ballot of this credential has seen; None if it has sent none."""

@@ -1,9 +1,11 @@
 import hashlib
+import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relayer.index import HashIndex, Memory
+from relayer.receipts import Tree
 
 
 def digests(numbers: list[int]) -> list[bytes]:
@@ -33,3 +35,20 @@ def test_memory_knows_what_each_credential_has_sent() -> None:
     assert (memory.newest(5), memory.newest(70_000), memory.newest(6), memory.newest(10**9)) == (10, 0, None, None)
     assert (memory.attempts(5), memory.attempts(70_000), memory.attempts(6)) == (2, 1, 0)
     assert [memory.number(digest) for digest in digests([1, 2, 3, 4])] == [0, 1, 2, None]
+
+
+def test_a_final_ballot_takes_little_more_than_a_hundred_bytes() -> None:
+    """What the outbox and the follower keep of one, with both tables of hashes just doubled: eight million must fit into a small machine."""
+    hashes = [hashlib.sha256(number.to_bytes(4, "big")).digest() for number in range(2**14 + 1)]
+    tracemalloc.start()
+    memory, tree = Memory(), Tree()
+    positions = HashIndex(lambda position: tree.entry(position)[8:])
+    for first in range(0, len(hashes), 500):
+        some = hashes[first : first + 500]
+        memory.extend(some, [(first + place, first) for place in range(len(some))])
+        tree.extend(b"".join(bytes(8) + digest for digest in some))
+        positions.extend(first, some)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert positions.get(hashes[-1]) == memory.number(hashes[-1]) == 2**14
+    assert taken / len(hashes) < 130
