@@ -32,7 +32,7 @@ from protocol.receipt import Promise, Receipt, ReceiptWrong, check_statement
 from protocol.records import Kind, ballot_hash
 
 AUDIT_FORMAT = "ballotboard/audited-ballot/v1"
-EVIDENCE_FORMAT = "ballotboard/evidence/v1"
+STATEMENTS_FORMAT = "ballotboard/relayer-statements/v1"
 
 TIMEOUT = 30.0
 """Seconds for one answer of a relayer before the next one is tried."""
@@ -237,7 +237,7 @@ class Evidence:
             self.path.unlink()
 
     def _write(self) -> None:
-        value = {"ballot": self.ballot.hex(), "format": EVIDENCE_FORMAT, "statements": self.statements}
+        value = {"ballot": self.ballot.hex(), "format": STATEMENTS_FORMAT, "statements": self.statements}
         try:
             self.path.write_bytes(canonical_json(value))
         except OSError as error:

@@ -1,9 +1,13 @@
-"""Archives of the elections in memory (tests/tamper/builder.py), as the recorder would have made them from a chain."""
+"""Archives of the elections in memory (tests/tamper/builder.py), as the recorder would have made them from a chain.
+
+`python -m tests.verifier.archives` writes the one that is kept of the present version, once for each release (docs/verifying.md).
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +15,16 @@ from chain.reader import Batch
 from tests.tamper.builder import COUNTED_TOTALS, PAPER_TOTALS
 from tests.tamper.recipes import honest
 from verifier.claims import Claims
-from verifier.stored import Recorder
+from verifier.run import verify_tally
+from verifier.stored import ArchiveSource, Recorder
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASES = ROOT / "tests" / "data" / "archives"
+"""One archive of every released version, each with what must be found in it."""
+
+
+def this_version() -> str:
+    return "v" + tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def batches(claims: Claims) -> list[Batch]:
@@ -36,16 +49,28 @@ def archive_of(claims: Claims) -> bytes:
     return file.getvalue()
 
 
-def release(folder: Path, version: str) -> None:
-    """Write the archive that is kept of a version, and what must be found in it.
+def findings(path: Path, election: str) -> dict[str, object]:
+    """What this verifier finds in a kept archive: record, report, the state that verifiers certify, totals. Fails unless it is verified."""
+    source = ArchiveSource(path)
+    report = verify_tally(source, bytes.fromhex(election))
+    assert report.verdict == "verified", report.text()
+    return {
+        "election": report.value["election"], "record": source.record_digest.hex(), "report": report.sha256, "state": report.value["state"],
+        "totals": {contest["id"]: contest["total"] for contest in report.value["contests"]},
+    }  # fmt: skip
 
-    `python -c "from tests.verifier.archives import release; release('tests/data/archives', 'v0.2.0')"`, once for each release.
-    """
+
+def release(path: Path) -> None:
+    """Write an archive and, beside it, what must be found in it. The totals are those of the votes that went in, not the verifier's."""
     found = honest()
-    data = archive_of(found.claims())
-    Path(folder, f"{version}.archive").write_bytes(data)
+    with path.open("xb") as file:
+        file.write(archive_of(found.claims()))
     totals = {
         name: [a + b for a, b in zip(COUNTED_TOTALS[name], PAPER_TOTALS[name], strict=True)] for name in COUNTED_TOTALS
     }
-    expected = {"election": found.manifest.election_id.hex(), "record": data[-64:-32].hex(), "totals": totals}
-    Path(folder, f"{version}.json").write_text(json.dumps(expected, indent=1) + "\n")
+    expected = {**findings(path, found.manifest.election_id.hex()), "totals": totals}
+    path.with_suffix(".json").write_text(json.dumps(expected, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    release(RELEASES / f"{this_version()}.archive")

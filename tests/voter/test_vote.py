@@ -143,6 +143,7 @@ def test_a_vote_is_in_the_log_and_its_receipt_proves_it(scene: Scene, here: Path
     assert receipt.head == scene.world.writer.board.head()
     assert receipt.ballot in scene.world.log_ballots() and read_header(receipt.ballot)[0] == voter.row
     evidence = parse_json((here / value["evidence"]).read_bytes())
+    assert evidence["format"] == "ballotboard/relayer-statements/v1"
     assert evidence["statements"] == [receipt.promise] and evidence["ballot"] == receipt.ballot.hex()
     assert sorted(path.name for path in here.iterdir()) == sorted([value["receipt"], value["evidence"]])
 
