@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import ctypes
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -345,12 +344,7 @@ def _run_leaf(
 
 
 def _memory_kb() -> int:
-    """The memory that this process alone holds, at this moment: its own pages, without those of files, which the system takes back at will.
-    What the allocator keeps for later is given back first: a county's machine runs one such process for each of its units."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except AttributeError:  # not glibc
-        pass
+    """The memory that this process alone holds, at this moment: its own pages, without those of files, which the system takes back at will."""
     try:
         with open("/proc/self/status") as file:
             return next((int(line.split()[1]) for line in file if line.startswith("RssAnon:")), 0)

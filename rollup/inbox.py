@@ -123,15 +123,16 @@ def conflicts(folder: Path, unit: int) -> list[Path]:
 
 def write(path: Path, data: bytes, sync: bool = True) -> None:
     """Put a file in place, whole or not at all; `sync` false leaves it to the system when it reaches the disk."""
-    beside = path.with_name(path.name + ".new")
+    # A new Path for each checkpoint would intern its name each time, until Python's table of interned strings is full and doubles: half a megabyte.
+    beside = f"{path}.new"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with open(beside, "wb") as file:
             file.write(data)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        beside.replace(path)
+        os.replace(beside, path)
         if sync:
             handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
