@@ -67,6 +67,10 @@ def new(
     unit: Annotated[
         list[str] | None, typer.Option(help="A unit, such as a ward; give it for each. Default: one for all voters.")
     ] = None,
+    units_file: Annotated[
+        Path | None,
+        typer.Option(help="A unit tree of any depth instead: CSV id,parent,level,name,style, or the same as *.jsonl."),
+    ] = None,
     trustees: Annotated[int, typer.Option(help="Trustees who hold a share of the key.")] = 3,
     threshold: Annotated[int, typer.Option(help="How many of them it takes to decrypt.")] = 2,
     stations: Annotated[int, typer.Option(help="Polling stations with paper, two officers each.")] = 1,
@@ -83,7 +87,7 @@ def new(
     Example: ballotboard election new trial --title "Best fruit?" --option Apple --option Pear --voting-minutes 3
     """
     plan = Plan(
-        name, title, tuple(option or ("yes", "no")), rule, limit, tuple(unit or ()), trustees, threshold,
+        name, title, tuple(option or ("yes", "no")), rule, limit, tuple(unit or ()), units_file, trustees, threshold,
         stations=stations, setup_minutes=setup_minutes, voting_minutes=voting_minutes, practice=practice,
     )  # fmt: skip
     secret = passphrase(passphrase_file, confirm=True) if keys else None

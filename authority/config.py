@@ -2,7 +2,7 @@
 
 The file has the manifest's members (docs/protocol.md, section 3) under the same names, but people write names where the
 manifest has numbers (a unit's parent and style, a station's unit, a style's contests) and may write times relative to
-the moment of publication. `new_config` writes a file, `read_config` reads one and names everything that is wrong with it,
+the moment of publication. A large unit tree stands in a file beside it, which `units_file` names (rollup/tree.py). `new_config` writes a file, `read_config` reads one and names everything that is wrong with it,
 `Config.manifest` gives the manifest once chain, contract code and time are known.
 """
 
@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from eth_utils import is_checksum_address, to_checksum_address
 from protocol.attachments import Station, Unit, describe, parse_stations, parse_units
 from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import FORMAT, RULE_NAMES, WINDOW_NAMES, Contest, Manifest, Role, RoleKind, Validator
+from rollup.tree import TreeError, read_tree
 
 CONFIG_FILE = "election.toml"
 """Where `election new` leaves the file and every other command looks for it."""
 
+
+STYLE = "all"
+"""Name of the only ballot style, where there is one."""
 
 NEEDS_KEY = (RoleKind.RELAYER, RoleKind.DATA_HOLDER)
 """Roles that sign statements off the chain, with an Ed25519 key."""
@@ -63,7 +68,7 @@ class Config:
     units: tuple[Unit, ...]
     stations: tuple[Station, ...]
 
-    @property
+    @cached_property  # a nation has 178,000
     def unit_rows(self) -> list[bytes]:
         return [unit.row() for unit in self.units]
 
@@ -98,17 +103,20 @@ def read_config(path: Path) -> Config:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), [f"is not UTF-8 at byte {error.start}"]) from error
-    return parse_config(text, int(time.time()), str(path))
+    return parse_config(text, int(time.time()), str(path), path.parent)
 
 
-def parse_config(text: str, now: int, source: str = CONFIG_FILE) -> Config:
-    """The election of a text; `now` is when relative windows are tried, together with absolute ones. Raises ConfigError naming all that is wrong."""
+def parse_config(text: str, now: int, source: str = CONFIG_FILE, folder: Path = Path()) -> Config:
+    """The election of a text; `now` is when relative windows are tried, together with absolute ones, and `folder` where a units_file is looked for.
+
+    Raises ConfigError naming all that is wrong.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(source, [f"is not TOML: {error}"]) from error
     problems: list[str] = []
-    config = _translate(document, problems)
+    config = _translate(document, problems, folder)
     if not problems:
         problems += _contradictions(config, now)
     if problems:
@@ -201,7 +209,7 @@ def _label(section: str, index: int, item: Any) -> str:
     return f'{section} "{name}"' if isinstance(name, str) else f"{section} {index + 1}"
 
 
-def _translate(document: dict[str, Any], problems: list[str]) -> Config:
+def _translate(document: dict[str, Any], problems: list[str], folder: Path) -> Config:
     """The file's names and times as the manifest's numbers; what cannot be is noted in `problems`."""
     top = _Table(document, "", problems)
     members: dict[str, Any] = {
@@ -237,26 +245,18 @@ def _translate(document: dict[str, Any], problems: list[str]) -> Config:
         [_index(s, "contests", id, contest_ids, "contest id") for id in s.texts("contests", "a list of contest ids")]
         for s in styles
     ]
-    units, unit_tables = [], top.tables("units")
-    unit_names = _unique(unit_tables, "a name")
-    for number, u in enumerate(unit_tables):
-        level = u.take("level", str, 'what it is, like "city" or "ward"')
-        parent, style = (
-            u.take("parent", str, "the name of an earlier unit", ""),
-            u.take("style", str, "the name of a style", ""),
-        )
-        if not parent and number:
-            u.wrong("parent", "is missing: only the first unit has none, write the name of an earlier unit")
-        units.append(
-            Unit(
-                level, unit_names[number],
-                _index(u, "parent", parent, unit_names[:number], "earlier unit") if parent else -1,
-                _index(u, "style", style, style_names, "style") if style else -1,
-            )
-        )  # fmt: skip
+    units_file = top.take("units_file", str, 'the name of a file, like "units.csv"', "")
+    unit_tables: list[_Table] = []
+    if units_file:
+        units = _units_of_file(top, folder / units_file, style_names)
+        places = unit_names(units) if "stations" in document else {}
+    else:
+        unit_tables = top.tables("units")
+        units, places = _units_of_tables(unit_tables, style_names)
     stations, station_tables = [], top.tables("stations", [])
     for number, s in enumerate(station_tables):
-        unit = _index(s, "unit", s.take("unit", str, "the name of a unit"), unit_names, "unit")
+        place = s.take("unit", str, "the name of a unit")
+        unit = _index(s, "unit", place, places, "unit where people vote" if units_file else "unit") if units else 0
         officers = [
             _address(s, "officers", officer) for officer in s.texts("officers", "a list of at least two addresses")
         ]
@@ -310,6 +310,58 @@ def _translate(document: dict[str, Any], problems: list[str]) -> Config:
     return Config(members, moments, grace, tuple(style_names), tuple(units), tuple(stations))
 
 
+def _units_of_tables(tables: list[_Table], style_names: list[str]) -> tuple[list[Unit], dict[str, int]]:
+    """(the units of [[units]], name → number)."""
+    units: list[Unit] = []
+    names = _unique(tables, "a name")
+    for number, u in enumerate(tables):
+        level = u.take("level", str, 'what it is, like "city" or "ward"')
+        parent, style = (
+            u.take("parent", str, "the name of an earlier unit", ""),
+            u.take("style", str, "the name of a style", ""),
+        )
+        if not parent and number:
+            u.wrong("parent", "is missing: only the first unit has none, write the name of an earlier unit")
+        units.append(
+            Unit(
+                level, names[number],
+                _index(u, "parent", parent, names[:number], "earlier unit") if parent else -1,
+                _index(u, "style", style, style_names, "style") if style else -1,
+            )
+        )  # fmt: skip
+    return units, {name: number for number, name in enumerate(names)}
+
+
+def _units_of_file(top: _Table, path: Path, style_names: list[str]) -> list[Unit]:
+    if "units" in top.values:
+        top.known.add("units")
+        top.wrong("units", "stand in units_file already: take out one of the two")
+    try:
+        return read_tree(path, style_names)[0]
+    except TreeError as error:
+        top.wrong("units_file", str(error))
+    except BallotboardError as error:  # its system's error, with the path
+        top.wrong("units_file", f"{error}: it is looked for in the folder of this file")
+    return []
+
+
+def unit_names(units: Sequence[Unit]) -> dict[str, int]:
+    """How people name a unit where people vote: by its name, or by that with names above it (`County/Ward 1`), if only one unit has it."""
+    found: dict[str, int] = {}
+    several = set()
+    for number, unit in enumerate(units):
+        if unit.style < 0:
+            continue
+        name, above = unit.name, unit.parent
+        while True:
+            if found.setdefault(name, number) != number:
+                several.add(name)
+            if above < 0:
+                break
+            name, above = f"{units[above].name}/{name}", units[above].parent
+    return {name: number for name, number in found.items() if name not in several}
+
+
 def _unique(tables: list[_Table], hint: str) -> list[str]:
     """The `name` of each table; a repeated one is noted, since others refer to it by name."""
     names: list[str] = []
@@ -321,13 +373,14 @@ def _unique(tables: list[_Table], hint: str) -> list[str]:
     return names
 
 
-def _index(table: _Table, key: str, name: str, names: Sequence[str], what: str) -> int:
+def _index(table: _Table, key: str, name: str, names: Sequence[str] | Mapping[str, int], what: str) -> int:
+    """The number that a name stands for, or its place in a list; noted as wrong, and −1, where there is none."""
     if name in names:
-        return names.index(name)
+        return names[name] if isinstance(names, Mapping) else names.index(name)
     if name:
         table.wrong(
             key,
-            f"{name!r} is no {what}: write one of {', '.join(names[:5]) or 'those above (there is none)'}{', …' if len(names) > 5 else ''}",
+            f"{name!r} is no {what}: write one of {', '.join(list(names)[:5]) or 'those above (there is none)'}{', …' if len(names) > 5 else ''}",
         )
     return -1
 
@@ -471,14 +524,19 @@ def new_config(
     practice: bool = False,
     language: str = "en",
     validators: Sequence[Validator] = (),
+    units_file: str = "",
 ) -> str:
     """The text of an election.toml with every key explained.
 
     `styles` lists contest indices, default one style with all contests; `trustees` and `verifiers` are thresholds; `windows` has the texts
-    of all WINDOW_NAMES as the file has them. With `validators` the chain is theirs, else it is anvil's. An address of 20 zero bytes is written as an empty one, to be filled in.
+    of all WINDOW_NAMES as the file has them. With `validators` the chain is theirs, else it is anvil's. With `units_file`, `units` are what it holds. An address of 20 zero bytes is written as an empty one, to be filled in.
     """
     chosen: Sequence[Sequence[int]] = styles if styles else [range(len(contests))]
-    style_names = [f"style {i + 1}" for i in range(len(chosen))] if len(chosen) > 1 else ["all"]
+    style_names = [f"style {i + 1}" for i in range(len(chosen))] if len(chosen) > 1 else [STYLE]
+    places = [unit.name for unit in units]
+    if units_file:
+        for place, number in reversed(unit_names(units).items()):  # the shortest of each comes first there
+            places[number] = place
     blocks: dict[str, list[dict[str, Any]]] = {
         "chain.validators": [{"key": v.key.hex(), "power": v.power} for v in validators],
         "contests": [
@@ -490,10 +548,10 @@ def new_config(
         "units": [
             {"level": u.level, "name": u.name} | ({"parent": units[u.parent].name} if u.parent >= 0 else {})
             | ({"style": style_names[u.style]} if u.style >= 0 else {})
-            for u in units
+            for u in ([] if units_file else units)
         ],
         "stations": [
-            {"name": s.name, "unit": units[s.unit].name, "officers": [_print_address(officer) for officer in s.officers]} for s in stations
+            {"name": s.name, "unit": places[s.unit], "officers": [_print_address(officer) for officer in s.officers]} for s in stations
         ],
         "roles": [
             {"kind": r.kind.text, "name": r.name, "address": _print_address(r.address)}
@@ -504,6 +562,7 @@ def new_config(
     return _TEMPLATE.format(
         name=_toml(name), language=_toml(language), practice=_toml(practice), engine=_toml("cometbft" if validators else "anvil"), trustees=trustees, verifiers=verifiers,
         minimum_ballots=minimum_ballots, decrypt_level=decrypt_level, revote=_toml(revote), channel=_toml(channel),
+        units_file=f"units_file = {_toml(units_file)}" if units_file else '# units_file = "units.csv"',
         **{
             section.replace(".", "_"): "\n\n".join(_block(section, item) for item in items) for section, items in blocks.items()
         },
@@ -533,6 +592,8 @@ name = {name}
 language = {language}
 # true: a rehearsal. Station results are marked as practice and mean nothing.
 practice = {practice}
+# The unit tree, where it is too long for [[units]] below: a file in this folder, CSV with a header id,parent,level,name,style.
+{units_file}
 
 
 [chain]

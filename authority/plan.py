@@ -6,11 +6,12 @@ a folder whose owner can do everything.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from authority.config import CONFIG_FILE, new_config, parse_config, print_duration
+from authority.config import CONFIG_FILE, STYLE, new_config, parse_config, print_duration
 from chain.keys import new_account
 from protocol.attachments import Station, Unit
 from protocol.election import Progress
@@ -18,6 +19,7 @@ from protocol.encoding import u32
 from protocol.errors import BallotboardError
 from protocol.manifest import RULE_NAMES, Contest, Role, RoleKind
 from relayer import keys as relayer_keys
+from rollup.tree import read_tree
 
 KEYS_FOLDER = "keys"
 
@@ -35,7 +37,7 @@ SETTLE_DELAY = 60
 class Plan:
     """What `election new` asks for. The rest is defaults, to be changed in the file.
 
-    `setup_minutes` is what the ceremony and the roll may take after publication, so that the poll is open for `voting_minutes` at least.
+    `units` are right under the whole; `units_file` has a tree of any depth instead (rollup/tree.py). `setup_minutes` is what the ceremony and the roll may take after publication, so that the poll is open for `voting_minutes` at least.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Plan:
     rule: str = "one-of-k"
     limit: int = 0
     units: tuple[str, ...] = ()
+    units_file: Path | None = None
     trustees: int = 3
     threshold: int = 2
     relayers: int = 1
@@ -104,10 +107,15 @@ def new_election(folder: Path, plan: Plan, passphrase: str | None = None, progre
         config_text(plan, {name: (bytes(16) + u32(number), bytes(32)) for number, name in enumerate(names, 1)}),
         0,
         "the plan",
+        plan.units_file.parent if plan.units_file else Path(),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         hands = {} if passphrase is None else _new_keys(keys, plan, passphrase, progress)
+        if plan.units_file:
+            beside = folder / plan.units_file.name
+            if not (beside.exists() and beside.samefile(plan.units_file)):
+                shutil.copyfile(plan.units_file, beside)
         path.write_text(config_text(plan, hands), encoding="utf-8")
     except OSError as error:
         raise BallotboardError(f"cannot write {error.filename}: {error.strerror}") from error
@@ -118,7 +126,13 @@ def config_text(plan: Plan, hands: Mapping[str, Hand]) -> str:
     """The election.toml of a plan, with the key holders that are known by name."""
     if plan.rule not in RULE_NAMES:
         raise BallotboardError(f"there is no rule {plan.rule!r}: write one of {', '.join(RULE_NAMES)}")
-    units = [Unit("whole", plan.name, -1, -1 if plan.units else 0), *(Unit("unit", name, 0, 0) for name in plan.units)]
+    if plan.units_file:
+        if plan.units:
+            raise BallotboardError("units come from a file or one by one, not both")
+        units = read_tree(plan.units_file, [STYLE])[0]
+    else:
+        root = Unit("whole", plan.name, -1, -1 if plan.units else 0)
+        units = [root, *(Unit("unit", name, 0, 0) for name in plan.units)]
     leaves = [number for number, unit in enumerate(units) if unit.style >= 0]
     stations = [
         Station(
@@ -138,8 +152,9 @@ def config_text(plan: Plan, hands: Mapping[str, Hand]) -> str:
         windows=plan.windows(),
         trustees=plan.threshold,
         verifiers=min(1, plan.verifiers),
-        decrypt_level=1 if plan.units else 0,
+        decrypt_level=1 if len(units) > 1 else 0,
         practice=plan.practice,
+        units_file=plan.units_file.name if plan.units_file else "",
     )
 
 

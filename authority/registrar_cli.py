@@ -47,6 +47,9 @@ app = typer.Typer(
 
 KeyOption = Annotated[Path, typer.Option("--key", help="The registrar's key file.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="The election's file, for the names of units.")]
+SHOWN_UNITS = 30
+"""Units whose voters are counted on the screen; a nation has 175,000."""
+
 WorkersOption = Annotated[int, typer.Option("--workers", help="Processes; 0 is one for each core.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="A new folder for the roll and the cards.")]
 
@@ -146,7 +149,7 @@ def print_command(
 ) -> None:  # fmt: skip
     """The cards: three to a page, to be folded over the code, or a table with what goes into both QR codes.
 
-    Example: ballotboard registrar print trial/roll --out cards.pdf --election 5f0c…
+    Example: ballotboard registrar print trial/roll --out cards.pdf --election 5f0c… --config trial/election.toml
     """
     try:
         from authority.registrar_cards import (
@@ -163,15 +166,14 @@ def print_command(
     if not set(languages) <= set(WORDS):
         raise BallotboardError(f"--language: write {' or '.join(WORDS)}, or several with commas")
     id = unhex(election or connection(board).election, 32, "--election")
+    pdf = out.suffix.lower() == ".pdf"
+    if not pdf and out.suffix.lower() != ".csv":
+        raise BallotboardError(f"{out}: end the name in .pdf or .csv")
+    title = name or (str(read_config(config).members["name"]) if pdf else "")
     cards, total = (read_cards(folder), sum(1 for _ in read_cards(folder)))
     with progress("cards", total) as advance:
         counted = _counted(cards, advance)
-        if out.suffix.lower() == ".csv":
-            count = print_table(counted, id, out)
-        elif out.suffix.lower() == ".pdf":
-            count = print_pdf(counted, id, name or str(read_config(config).members["name"]), out, languages, part, font)
-        else:
-            raise BallotboardError(f"{out}: end the name in .pdf or .csv")
+        count = print_pdf(counted, id, title, out, languages, part, font) if pdf else print_table(counted, id, out)
     if as_json:
         emit({"cards": count, "file": str(out)})
         return
@@ -305,12 +307,22 @@ def _show(summary: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         emit(summary)
         return
-    for unit in summary["units"]:
+    units = summary["units"]
+    for unit in units[:SHOWN_UNITS]:
         typer.echo(f"{unit['voters']:>9,}  {unit['name']}")
+    if len(units) > SHOWN_UNITS:
+        typer.echo(
+            f"{sum(unit['voters'] for unit in units[SHOWN_UNITS:]):>9,}  in {len(units) - SHOWN_UNITS:,} other units: summary.json"
+        )
     typer.echo(f"{summary['count']:>9,}  voters; root {summary['root']}")
     files = sorted(path.name for path in out.iterdir())
     note(f"{out}: {', '.join(files[:8])}{' …' if len(files) > 8 else ''}")
+    handed = any(name.startswith("handout") for name in files)
     note(
-        f"roll.bin and summary.json are public. {CARDS} holds the codes: for the printing house (`registrar print`), then destroyed. handout*.csv"
-        " says whose card is whose: it stays in this room. Next: ballotboard registrar publish"
+        f"roll.bin and summary.json are public. {CARDS} holds the codes: for the printing house (`registrar print`), then destroyed. "
+        + (
+            "handout*.csv says whose card is whose: it stays in this room. Next: ballotboard registrar publish"
+            if handed
+            else "Next: see that both are the first registrar's, byte for byte; the first one publishes them"
+        )
     )

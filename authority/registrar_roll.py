@@ -29,13 +29,13 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from authority import registrar_shards as shards
-from authority.config import Config
+from authority.config import Config, unit_names
 from authority.registrar_shards import Deal, Part
 from protocol import engine, merkle
 from protocol.attachments import ROLL_ROW, Unit, unit_counts_hash
@@ -387,11 +387,23 @@ class _List:
     def _wrong(self, line: int, why: str) -> None:
         self.problems.append((line, why))
 
+    @cached_property
+    def _leaves(self) -> Counter[str]:
+        """How many units where people vote have a name; 0 for a name of others alone."""
+        found = Counter({unit.name: 0 for unit in self.config.units})
+        found.update(unit.name for unit in self.config.units if unit.style >= 0)
+        return found
+
+    @cached_property
+    def _examples(self) -> dict[str, str]:
+        """How one of the units with a name may be written."""
+        return {self.config.units[number].name: name for name, number in reversed(self.names.items())}
+
     def _no_unit(self, name: str) -> str:
-        leaves = sum(unit.name == name and unit.style >= 0 for unit in self.config.units)
-        if leaves > 1:
-            return f"there are {leaves} units {name!r}; write the one above it too, as in 'County/{name}'"
-        if any(unit.name == name for unit in self.config.units):
+        if self._leaves[name] > 1:
+            example = self._examples.get(name, f"County/{name}")
+            return f"there are {self._leaves[name]} units {name!r}; write what is above it too, as in {example!r}"
+        if name in self._leaves:
             return f"nobody votes in {name!r}, which has units under it; write one of those"
         return f"there is no unit {name!r}; write its name as in the election's file"
 
@@ -400,23 +412,6 @@ class _List:
         return (
             "" if style in ("", right) else f"the style of {self.config.units[unit].name!r} is {right!r}, not {style!r}"
         )
-
-
-def unit_names(units: Sequence[Unit]) -> dict[str, int]:
-    """How a list may name a unit where people vote: its name, or that with names above it (`County/Ward 1`), if only one unit has it."""
-    found: dict[str, int] = {}
-    several = set()
-    for number, unit in enumerate(units):
-        if unit.style < 0:
-            continue
-        name, above = unit.name, unit.parent
-        while True:
-            if found.setdefault(name, number) != number:
-                several.add(name)
-            if above < 0:
-                break
-            name, above = f"{units[above].name}/{name}", units[above].parent
-    return {name: number for name, number in found.items() if name not in several}
 
 
 # ---------------------------------------------------------------- the steps

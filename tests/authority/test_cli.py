@@ -95,6 +95,17 @@ def test_a_new_election_without_keys_names_what_is_to_be_filled_in(run):
     )
 
 
+def test_a_new_election_s_units_may_come_from_a_file_and_a_wrong_line_of_it_is_named(run):
+    Path("units.csv").write_text("id,parent,level,name\nland,,land,Land\nkent,land,county,Kent\nkent,,county,Kent\n")
+    status, _, err = run("election", "new", "trial", "--no-keys", "--units-file", "units.csv")
+    assert status == 2 and "units.csv, line 4: Kent (kent) has two parents: 'land' (line 3) and ''" in err
+    assert not Path("trial").exists()
+    Path("units.csv").write_text("id,parent,level,name\nland,,land,Land\nkent,land,county,Kent\n")
+    assert run("election", "new", "trial", "--no-keys", "--units-file", "units.csv")[0] == 0
+    assert Path("trial/units.csv").read_bytes() == Path("units.csv").read_bytes()
+    assert 'units_file = "units.csv"' in Path("trial/election.toml").read_text()
+
+
 @pytest.mark.slow
 def test_a_new_election_has_keys_for_everyone_under_the_passphrase(tmp_path):
     plan = replace(PLAN, trustees=1, threshold=1, stations=1, units=())

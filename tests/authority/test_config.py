@@ -20,7 +20,7 @@ from authority.config import (
     print_duration,
     read_config,
 )
-from authority.plan import Plan, config_text
+from authority.plan import Plan, config_text, new_election
 from protocol.attachments import Station, Unit
 from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import RULE_NAMES, WINDOW_NAMES, Contest, Manifest, Role, RoleKind, Rule
@@ -373,3 +373,81 @@ def test_the_poll_is_open_as_long_as_was_asked_after_the_time_for_setting_up():
         config_text(Plan("x", "y", ("a", "b"), stations=0, verifiers=0, setup_minutes=7, voting_minutes=60), HANDS), NOW
     ).windows
     assert windows["close"] == Moment(67 * 60, relative=True)
+
+
+# ---------------------------------------------------------------- a tree in a file of its own
+
+TREE = """id,parent,level,name,style
+w2,york,ward,Ward 1,
+land,,land,Land,
+york,land,county,York,
+kent,land,county,Kent,
+w1,kent,ward,Ward 1,
+"""
+
+
+def with_tree(tmp_path, tree: str = TREE, place: str = "York/Ward 1", name: str = "units.csv") -> str:
+    """The text of an election whose units are in a file."""
+    (tmp_path / name).write_text(tree)
+    text = config_text(replace(PLAN, units=(), units_file=tmp_path / name), HANDS)
+    assert 'unit = "York/Ward 1"' in text and "[[units]]\nlevel" not in text
+    return text.replace('unit = "York/Ward 1"', f'unit = "{place}"')
+
+
+def test_a_unit_tree_of_any_depth_may_stand_in_a_file_of_its_own(tmp_path):
+    config = parse_config(with_tree(tmp_path), NOW, folder=tmp_path)
+    assert config.units == (
+        Unit("land", "Land", -1, -1), Unit("county", "York", 0, -1), Unit("ward", "Ward 1", 1, 0),
+        Unit("county", "Kent", 0, -1), Unit("ward", "Ward 1", 3, 0),
+    )  # fmt: skip
+    assert (config.stations[0].unit, config.members["rules"]["decrypt_level"]) == (2, 1)
+    assert config.manifest(31337, bytes(32), NOW).units.count == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("w1,kent", "w1,kemt", "units.csv, line 6: Ward 1 (w1) is an orphan: no line has the id 'kemt'"),
+        ("york,land", "york,w2", "units.csv, line 2: Ward 1 (w2) is its own ancestor: Ward 1 → York → Ward 1"),
+        ("w1,kent,", "w2,kent,", "line 6: Ward 1 (w2) has two parents: 'york' (line 2) and 'kent'"),
+        ("kent,ward,Ward 1,", "kent,ward,Ward 1,old", "line 6: Ward 1 (w1): there is no style 'old': write one of all"),
+        ("id,", "number,", "the header needs the columns id"),
+    ],
+)
+def test_a_wrong_line_of_the_units_file_is_named(tmp_path, old, new, problem):
+    text = with_tree(tmp_path)
+    (tmp_path / "units.csv").write_text(TREE.replace(old, new, 1))
+    with pytest.raises(ConfigError) as error:
+        parse_config(text, NOW, folder=tmp_path)
+    [found] = error.value.problems
+    assert found.startswith("units_file: ") and problem in found
+
+
+def test_a_units_file_that_is_not_there_or_stands_beside_units_is_named(tmp_path):
+    text = with_tree(tmp_path)
+    with pytest.raises(ConfigError, match=r"units: stand in units_file already"):
+        parse_config(text + '\n[[units]]\nlevel = "x"\nname = "y"\n', NOW, folder=tmp_path)
+    (tmp_path / "units.csv").unlink()
+    with pytest.raises(ConfigError) as error:
+        parse_config(text, NOW, folder=tmp_path)
+    [found] = error.value.problems
+    assert "cannot read" in found and "in the folder of this file" in found
+
+
+@pytest.mark.parametrize("place", ["Ward 1", "York", "w2"])
+def test_a_station_s_unit_must_be_named_so_that_only_one_is_meant(tmp_path, place):
+    with pytest.raises(ConfigError, match=f"{place!r} is no unit where people vote: write one of York/Ward 1, Land"):
+        parse_config(with_tree(tmp_path, place=place), NOW, folder=tmp_path)
+
+
+def test_a_new_election_takes_its_units_file_along(tmp_path):
+    (tmp_path / "tree.csv").write_text(TREE)
+    path = new_election(tmp_path / "new", replace(PLAN, units=(), units_file=tmp_path / "tree.csv"))
+    (tmp_path / "tree.csv").unlink()
+    with pytest.raises(ConfigError) as error:  # addresses and keys are still to come, and nothing else
+        read_config(path)
+    assert not [
+        problem for problem in error.value.problems if "address" not in problem and "relayer init" not in problem
+    ]
+    with pytest.raises(BallotboardError, match="not both"):
+        config_text(replace(PLAN, units_file=path.with_name("tree.csv")), HANDS)

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authority import registrar_roll
+from authority.config import unit_names
 from authority.registrar import Card, load_roll, read_cards, read_handout
 from authority.registrar_cards import print_pdf, print_table, public_qr, read_public_qr
 from authority.registrar_hashes import make_hashes, voter_hash
@@ -31,7 +33,6 @@ from authority.registrar_roll import (
     make_first_part,
     make_roll,
     make_second_part,
-    unit_names,
 )
 from protocol import merkle
 from protocol.attachments import ROLL_ROW, Roll, Unit, unit_counts_hash
@@ -129,6 +130,19 @@ def test_a_unit_is_named_by_its_place_in_the_tree_where_its_name_alone_is_not_en
     names = unit_names(tree)
     assert (names["Kent/Ward 1"], names["Land/York/Ward 1"], names["Ward 2"]) == (3, 4, 5)
     assert "Ward 1" not in names and "Kent" not in names
+
+
+@pytest.mark.parametrize(("above", "example"), [((1, 2), "Kent/Ward 1"), ((1, 1), "County/Ward 1")])
+def test_a_name_that_several_units_have_is_refused_with_how_to_write_it(tmp_path, above, example):
+    """Two units of one name under one other cannot be told apart at all."""
+    tree = [Unit("c", "Land", -1, -1), Unit("k", "Kent", 0, -1), Unit("k", "York", 0, -1)]
+    tree += [Unit("w", "Ward 1", unit, 0) for unit in above]
+    (tmp_path / "voters.csv").write_text("id,unit\na,Ward 1\n")
+    with pytest.raises(RollError) as error:
+        make_roll(tmp_path / "voters.csv", replace(CONFIG, units=tuple(tree)), tmp_path / "roll")
+    assert error.value.problems == (
+        f"line 2: there are 2 units 'Ward 1'; write what is above it too, as in {example!r}",
+    )
 
 
 def test_an_id_that_is_not_utf8_is_named_by_its_line(tmp_path):

@@ -1,5 +1,7 @@
 """Unit trees: what a file may say, what an attachment may say, and that the wrong unit is named."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,14 +43,42 @@ def test_a_tree_of_any_depth_comes_out_in_the_order_that_the_attachment_wants(tm
         ({4: "m,,nation,Other,"}, r"line 6: Other \(m\) is a second root"),
         ({0: "n,s,nation,Nation,"}, r"Nation \(n\) is its own ancestor"),
         ({1: "s,n,state,Idaho,1"}, r"Idaho \(s\) has units below it and a style"),
-        ({2: "a,s,county,Ada,x"}, r"line 4: the style 'x' of Ada is not a number"),
+        ({2: "a,s,county,Ada,x"}, r"line 4: Ada \(a\): the style 'x' is not a number"),
         ({2: "a,s,county,,0"}, "line 4: a unit needs an id and a name"),
+        ({2: "a,s,county"}, "line 4: has not as many fields as the header"),
+        ({2: 'a,s,county,"Ada"x,0'}, "line 4: ',' expected after"),
     ],
 )
 def test_what_is_no_tree_is_refused_by_name(tmp_path, change, reason):
     lines = [change.get(i, line) for i, line in enumerate(GOOD)]
     with pytest.raises(TreeError, match=reason):
         read_tree(write(tmp_path, lines))
+
+
+def test_a_style_may_be_named_where_styles_have_names(tmp_path):
+    named = [line.replace(",0", ",all").replace(",1", ",town") for line in GOOD]
+    assert read_tree(write(tmp_path, named), ["all", "town"]) == read_tree(write(tmp_path, GOOD))
+    with pytest.raises(TreeError, match=r"line 5: Boise \(b\): there is no style 'town': write one of all"):
+        read_tree(write(tmp_path, named), ["all"])
+    with pytest.raises(TreeError, match=r"line 4: Ada \(a\) has no style: write one of all, town"):
+        read_tree(write(tmp_path, [*named[:2], "a,s,county,Ada,", *named[3:]]), ["all", "town"])
+
+
+def test_a_file_of_json_lines_says_the_same_as_a_csv_file(tmp_path):
+    keys = HEADER.strip().split(",")
+    lines = [json.dumps(dict(zip(keys, line.split(","), strict=True))) for line in GOOD]
+    path = tmp_path / "units.jsonl"
+    path.write_text("\n".join(lines))
+    assert read_tree(path) == read_tree(write(tmp_path, GOOD))
+    for line, why in (
+        ("{", "is not JSON"),
+        ("[]", "an object"),
+        ('{"id": 1}', "of texts"),
+        ('{"id": "x"}', "lacks level, name"),
+    ):
+        path.write_text("\n".join([*lines[:2], line]))
+        with pytest.raises(TreeError, match=f"line 3: .*{why}"):
+            read_tree(path)
 
 
 def test_a_file_without_its_columns_or_units_is_refused(tmp_path):
