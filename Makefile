@@ -57,6 +57,7 @@ ifneq ($(NATIVE),)
 endif
 
 test-python: setup
+	@tools/test-packages
 	$(PY) -m pytest -n 2 -m "not soak"
 
 test-contracts: setup setup-ape

@@ -16,18 +16,15 @@ import psycopg
 
 from chain.process import free_port
 
-PACKAGE = "postgresql"
 USER = "postgres"
 """PostgreSQL refuses to run as root; Debian's package makes this user."""
 
 
 def binaries() -> Path | None:
-    """The folder of `initdb` and `postgres`; where we are root and there is none, Debian's package is installed. None if there is none then."""
-    if not (found := _installed()) and os.geteuid() == 0 and shutil.which("apt-get"):
-        for words in (["update", "-q"], ["install", "-qy", "--no-install-recommends", PACKAGE]):
-            subprocess.run(["apt-get", *words], capture_output=True, check=False, timeout=600)
-        found = _installed()
-    return found
+    """The folder of `initdb` and `postgres`, None if there is none."""
+    places = [Path(path).parent for path in [shutil.which("initdb")] if path]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
 
 
 @contextmanager
@@ -58,12 +55,6 @@ def empty(url: str) -> None:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
-
-
-def _installed() -> Path | None:
-    places = [Path(path).parent for path in [shutil.which("initdb")] if path]
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:
