@@ -67,6 +67,9 @@ class Place(StrEnum):
     nation = "nation"
 
 
+SOURCES = {Place.minneapolis: MINNEAPOLIS, Place.nation: US_2020}
+
+
 @app.command()
 def demo(
     data: Annotated[Path, typer.Option(help=f"Folder with {MINNEAPOLIS} and {US_2020}.")] = DATA,
@@ -87,10 +90,12 @@ def demo(
     results = {}
     try:
         for place in places or list(Place):
+            if not (source := data / SOURCES[place]).is_dir():
+                raise BallotboardError(f"there is no folder {source}: --data names the one with the published data")
             if place == Place.minneapolis:
-                results[place.value] = minneapolis(data / MINNEAPOLIS, folder / place.value, limit, as_json)
+                results[place.value] = minneapolis(source, folder / place.value, limit, as_json)
             else:
-                results[place.value] = nation(data / US_2020, folder / place.value, precincts, dask, as_json)
+                results[place.value] = nation(source, folder / place.value, precincts, dask, as_json)
         if as_json:
             emit(results)
     finally:
@@ -367,6 +372,7 @@ def _again_with_dask(plan: Plan, folder: Path, keys: Keys, sequential: bytes, cl
         raise BallotboardError(
             f"the Dask graph gives other sums for {len(different)} units than the sequential roll-up"
         )
+    note(f"the Dask graph gives the same {len(inner):,} sums, byte for byte")
 
 
 def _certified(states: dict[str, list[int]], expected: dict[str, Any]) -> dict[str, list[str]]:
@@ -458,7 +464,7 @@ def _by_ancestor(plan: Plan, groups: Sequence[GroupSum], result: Sequence[Sequen
 def _print_rows(what: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[int], bool]]) -> None:
     table = Table(title="Decrypted totals, and whether they are those of the file")
     table.add_column(what, no_wrap=True)
-    for column in [*columns, "as published"]:
+    for column in [*columns, "right"]:
         table.add_column(column, justify="right", overflow="fold")
     for name, row, right in rows:
         table.add_row(name, *(f"{n:,}" for n in row), "yes" if right else "NO")
@@ -466,4 +472,5 @@ def _print_rows(what: str, columns: Sequence[str], rows: Sequence[tuple[str, Seq
 
 
 def _print_end(summary: dict[str, Any]) -> None:
-    note(f"{'verified' if summary['verified'] else 'DOES NOT VERIFY'}; seconds: {summary['seconds']}\n")
+    seconds = ", ".join(f"{name.replace('_', ' ')} {value:,.1f}" for name, value in summary["seconds"].items())
+    note(f"{'verified' if summary['verified'] else 'DOES NOT VERIFY'}; seconds: {seconds}\n")

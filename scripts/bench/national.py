@@ -1,8 +1,8 @@
 """The national roll-up: 175,000 units from signed files on disk to the nation's sum, one unit's million ballots, replay and decryption.
 
 A roll-up is timed as people run it: `ballotboard rollup run`, by the clock on the wall, from the start of the process to its end. Reading, parsing, hashing,
-checking every signature, adding, signing and writing 3,204 sums and child lists is in it. Its memory is the proportional set size of all its
-processes, sampled; *idle* is what the same command takes for 100 units. Fixtures are made once, under build/.
+checking every signature, adding, signing and writing 3,204 sums and child lists is in it. Its memory is that of all its processes; *idle* is what
+the same command takes for 100 units. Fixtures are made once, under build/. Rows `growth.*` are what `make bench-plots` draws.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -35,10 +32,10 @@ from rollup.log import UnitLog
 from rollup.plan import Plan
 from rollup.unit import open_roll, replay
 from scripts.bench import _national_keys, row
+from scripts.bench._watch import PASSPHRASE, watched
 from scripts.national import County, Trustees, nation_units, write_unit_sums
 
 FOLDER = Path("build/bench/rollup")
-PASSPHRASE = "bench"
 
 UNITS, GROWTH_UNITS = 175_000, (100, 1_000, 10_000, 100_000)
 COUNTIES, STATES = 3_152, 51
@@ -46,14 +43,11 @@ BALLOTS_A_UNIT = (100, 10_000)
 """A unit's sum has the same size for any number of ballots; these two must not differ."""
 
 UNIT_BALLOTS = (1_000, 10_000, 100_000, 1_000_000)
-GROUPS, OPTIONS, GROUP_BALLOTS = 3_200, 5, 50_000
+GROUPS, OPTIONS, GROUP_BALLOTS = (100, 1_000, 3_200), 5, 50_000
 """Decryption of every county, one of five."""
 
 REFERENCE_GROUPS = 10
 """Groups that the reference decrypts for the baseline."""
-
-SAMPLE = 0.05
-"""Seconds between two samples of memory: looking costs a millisecond or two of each process."""
 
 CHUNK = 2_048
 
@@ -65,7 +59,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
     return [
         *roll_up(sizes),
         *one_unit(ballots),
-        *decryption(40 if quick else GROUPS),
+        *decryption((40,) if quick else GROUPS),
         *_national_keys.rows(quick),
     ]
 
@@ -78,8 +72,8 @@ def roll_up(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
     for units in sizes:
         seconds, peak = _measure(_nation(units, BALLOTS_A_UNIT[0]))
         idle = idle or peak
-        if units < sizes[-1]:
-            rows.append(row(f"growth.units.{units}_s", seconds, "s, `rollup run` as a whole"))
+        rows.append(row(f"growth.units.{units}_s", seconds, "s, `rollup run` as a whole"))
+        rows.append(row(f"growth.units.{units}_mb", peak / 1024, "MiB, all processes"))
     few = (peak - idle) / sizes[-1]
     many_seconds, many_peak = _measure(_nation(sizes[-1], BALLOTS_A_UNIT[1]))
     many = (many_peak - idle) / sizes[-1]
@@ -90,7 +84,6 @@ def roll_up(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
         row("rollup.kb_per_unit", many, "kB above idle, 10,000 ballots a unit; goal 8", "100 ballots a unit", few),
         row("rollup.idle_mb", idle / 1024, "MB, all processes, 100 units"),
         *rows,
-        row(f"growth.units.{sizes[-1]}_s", seconds, "s, `rollup run` as a whole"),
     ]  # fmt: skip
 
 
@@ -123,55 +116,11 @@ def _measure(folder: Path) -> tuple[float, float]:
     for unit in plan.inner_below(0):
         sum_path(folder, plan, unit).unlink(missing_ok=True)
         (folder / str(unit) / "children").unlink(missing_ok=True)
-    start = time.perf_counter()
-    output, peak = _watched(["run", str(folder), "--key", str(folder / "all.key"), "--json"])
-    seconds = time.perf_counter() - start
+    output, seconds, peak = watched(["rollup", "run", folder, "--key", folder / "all.key", "--json"])
     found = json.loads(output)
     leaves = sum(plan.is_leaf(unit) for unit in range(len(plan.units)))
     assert found["leaves"] == leaves and not found["missing"], "the roll-up is not complete"
     return seconds, peak
-
-
-def _watched(arguments: list[str]) -> tuple[bytes, float]:
-    """(output, peak memory in kB) of a `ballotboard rollup` command and whatever it starts."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.cli", "rollup", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "BALLOTBOARD_PASSPHRASE": PASSPHRASE},
-    )  # fmt: skip
-    peak, over = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not over.wait(SAMPLE):
-            peak = max(peak, sum(map(_pss, _family(process.pid))))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    output = process.communicate()[0]
-    over.set()
-    watcher.join()
-    assert process.returncode == 0, f"`rollup {arguments[0]}` failed"
-    return output, float(peak)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = [pid]
-    for one in found:
-        try:
-            for task in Path(f"/proc/{one}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
-        except OSError:
-            continue
-    return found
-
-
-def _pss(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 def _bare(folder: Path) -> float:
@@ -193,20 +142,21 @@ def one_unit(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
     """A precinct as large as a city: the same roll, more and more ballots."""
     folder = _precinct(sizes[-1])
     plan = Plan.open(folder)
+    roll, one = open_roll(folder / "roll", plan), plan.engine()
     rows: list[dict[str, Any]] = []
-    growth = 0
     for size in sizes:
         shutil.rmtree(folder / "1", ignore_errors=True)
-        start = time.perf_counter()
-        arguments = ["run", str(folder), "--key", str(folder / "all.key"), "--unit", "1", "--json"]
-        output, _ = _watched([*arguments, "--ballots", str(folder / f"{size}.ballots")])
+        command: list[str | Path] = ["rollup", "run", folder, "--key", folder / "all.key", "--unit", "1", "--json"]
+        output, seconds, _ = watched([*command, "--ballots", folder / f"{size}.ballots"])
         found = json.loads(output)
         assert found["ballots"] == {"q": size} and not found["refused"], "a ballot was refused"
         growth = found["memory_growth_kb"]
-        rows.append(row(f"growth.ballots.{size}_s", time.perf_counter() - start, "s, `rollup run` of one unit"))
-        rows.append(row(f"growth.ballots.{size}_kb", growth, "kB of growth after the first checkpoint"))
-    roll, one = open_roll(folder / "roll", plan), plan.engine()
-    again = _timed(lambda: replay(plan, folder, 1, roll, one))
+        again = _timed(lambda: replay(plan, folder, 1, roll, one))
+        rows += [
+            row(f"growth.ballots.{size}_s", seconds, "s, `rollup run` of one unit"),
+            row(f"growth.ballots.{size}_kb", growth, "kB of growth after the first checkpoint"),
+            row(f"growth.replay.{size}_s", again, "s, verified again from the log, 1 core"),
+        ]
     with UnitLog.open(folder / "1" / "log", plan.id, 1, write=False) as log:
         read = _timed(lambda: sum(map(len, log.frames())))
         packed = [pack_bodies(bodies) for bodies in log.frames()]
@@ -259,12 +209,32 @@ def _precinct(voters: int) -> Path:
 # ---------------------------------------------------------------- decryption
 
 
-def decryption(count: int) -> list[dict[str, Any]]:
+def decryption(counts: tuple[int, ...]) -> list[dict[str, Any]]:
     """Every county's totals by five trustees of nine, each share made, proven and checked."""
-    contest = Contest("q", "Question", Rule.ONE_OF_K, 0, tuple("abcde"))
     trustees = Trustees.make(bytes(32))
-    groups = _groups(trustees.joint.key, count)
-    context, root, folder = bytes(64), bytes(32), FOLDER / "decrypt"
+    context, root = bytes(64), bytes(32)
+    rows = []
+    for count in counts:
+        groups = _groups(trustees.joint.key, count)
+        making, checking, adding = _decrypt(trustees, context, root, groups)
+        rows.append(row(f"growth.groups.{count}_s", making + checking + adding, "s, five trustees one after another"))
+    few = groups[:REFERENCE_GROUPS]
+    reference = _timed(partial(tally.partial_decryption, context, root, few, 1, trustees.shares[0])) * count / len(few)
+    name = f"decrypt.{count}x{OPTIONS}"
+    return [
+        row(f"{name}_s", making + checking + adding, "s, five trustees' shares made, all checked, totals found"),
+        row(f"{name}.trustee_s", making / 5, "s, one trustee", "protocol/ (libsodium), 1 core, scaled", reference),
+        row(f"{name}.check_s", checking / 5, "s, to check one trustee's"),
+        row(f"{name}.totals_s", adding, f"s, to find {count * (OPTIONS - 1):,} logarithms up to {GROUP_BALLOTS:,}"),
+        *rows,
+    ]  # fmt: skip
+
+
+def _decrypt(
+    trustees: Trustees, context: bytes, root: bytes, groups: list[tally.GroupSum]
+) -> tuple[float, float, float]:
+    """Seconds in which five make their shares, in which these are checked, and in which the totals are found."""
+    folder = FOLDER / "decrypt"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     right, making, checking = {}, 0.0, 0.0
@@ -275,19 +245,12 @@ def decryption(count: int) -> list[dict[str, Any]]:
         start = time.perf_counter()
         right[j] = right_shares(context, root, groups, j, trustees.joint.share_keys[j - 1], values)
         checking += time.perf_counter() - start
+    contest = Contest("q", "Question", Rule.ONE_OF_K, 0, tuple("abcde"))
     start = time.perf_counter()
     found = totals(contest, groups, right, 5)
     adding = time.perf_counter() - start
-    assert found == [_votes(i) for i in range(count)], "the totals are not those that were encrypted"
-    few = groups[:REFERENCE_GROUPS]
-    reference = _timed(partial(tally.partial_decryption, context, root, few, 1, trustees.shares[0])) * count / len(few)
-    name = f"decrypt.{count}x{OPTIONS}"
-    return [
-        row(f"{name}_s", making + checking + adding, "s, five trustees' shares made, all checked, totals found"),
-        row(f"{name}.trustee_s", making / 5, "s, one trustee", "protocol/ (libsodium), 1 core, scaled", reference),
-        row(f"{name}.check_s", checking / 5, "s, to check one trustee's"),
-        row(f"{name}.totals_s", adding, f"s, to find {count * (OPTIONS - 1):,} logarithms up to {GROUP_BALLOTS:,}"),
-    ]  # fmt: skip
+    assert found == [_votes(i) for i in range(len(groups))], "the totals are not those that were encrypted"
+    return making, checking, adding
 
 
 def _votes(group: int) -> list[int]:
