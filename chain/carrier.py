@@ -15,16 +15,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
-from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
 from chain.board import Board
 from chain.contract import encode
-from chain.errors import ChainError
+from chain.errors import ChainError, Undelivered
 from chain.rpc import Address, call
-from chain.sign import sign_record
 from chain.writer import Landed, Writer
-from protocol.records import ballot_hash
+from protocol.errors import BallotboardError
 
 TIMEOUT = 20.0
 """Seconds for a relayer's answer: it asks its node and syncs to disk first."""
@@ -32,33 +30,28 @@ TIMEOUT = 20.0
 WAIT = 120.0
 """Seconds until a record must be in a block: longer than a relayer needs to replace a stuck transaction."""
 
-POLL = 0.25
-"""Seconds between questions for a record."""
+FIRST_POLL, LAST_POLL = 0.02, 0.5
+"""Seconds between questions for a record, doubled from the first to the last: a relayer looks at its chain four times a second."""
 
 
 class Carrier(Writer):
     """A Writer of the calls that anyone may carry: `append`, `append_signed`, `append_stations`, `reveal`, `close`, `settle`.
 
-    `relayers` are tried in turn. Every method raises ChainError where the board refuses or no relayer takes the record.
+    `relayers` are tried in turn. Every method raises ChainError where the board refuses, and Undelivered where no relayer takes the record or brings
+    it into a block: sent again, it is the same record, and cannot be appended twice.
     """
 
     def __init__(self, web3: Web3, address: Address, relayers: Sequence[str]) -> None:
+        if not relayers:
+            raise BallotboardError("say who sends it: --key FILE of an account that can pay, or --relayer URL")
         self.board, self.relayers = Board(web3, address), [url.rstrip("/") for url in relayers]
         self.web3, self.chain_id = web3, int(call(web3, "eth_chainId"), 16)
-
-    def append(self, kind: int, body: bytes, signers: Sequence[LocalAccount]) -> Landed:
-        digest = ballot_hash(body)
-        signatures = [
-            sign_record(signer, self.chain_id, self.board.address, kind, digest, self.board.numbers(signer.address))
-            for signer in signers
-        ]
-        return self.append_signed(kind, body, b"".join(signatures))
 
     def _send(self, function: str, *values: Any) -> Landed:
         content = encode(function, *values)
         relayer = self._offer(content)
         url = f"{relayer}/v1/records/{hashlib.sha256(content).hexdigest()}"
-        end = time.monotonic() + WAIT
+        end, pause = time.monotonic() + WAIT, FIRST_POLL
         while True:
             status, state = _ask("GET", url)
             transaction = state.get("transaction")
@@ -69,20 +62,23 @@ class Carrier(Writer):
             if state.get("state") == "dead":
                 raise ChainError(f"the board has refused the record: {state.get('reason', '')}")
             if time.monotonic() > end:
-                raise ChainError(
+                raise Undelivered(
                     f"the record is in no block after {WAIT:.0f} s ({relayer} says {state.get('state', status)}); it may still land: look before sending again"
                 )
-            time.sleep(POLL)
+            time.sleep(pause)
+            pause = min(2 * pause, LAST_POLL)
 
     def _offer(self, content: bytes) -> str:
         """The relayer that has stored the call."""
-        problems = []
+        problems, refused = [], False
         for relayer in self.relayers:
             status, answer = _ask("POST", f"{relayer}/v1/records", content)
-            if status in (200, 202):
+            if status == 202:
                 return relayer
             problems.append(f"{relayer}: {answer.get('message', status)}")
-        raise ChainError("no relayer takes the record: " + ("; ".join(problems) or "none is named"))
+            refused |= 400 <= status < 500
+        kind = ChainError if refused else Undelivered
+        raise kind(f"no relayer takes the record ({'; '.join(problems)}): name another with --relayer, or pay yourself")
 
 
 def _ask(method: str, url: str, content: bytes | None = None) -> tuple[int, dict[str, Any]]:

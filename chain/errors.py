@@ -13,6 +13,10 @@ class NodeUnreachable(ChainError):
     """No answer, or none that is JSON-RPC. Trying again later may help; what was sent may have arrived."""
 
 
+class Undelivered(ChainError):
+    """No relayer answers, or none has brought a record into a block in time. Nobody has refused it, and the same record may be sent again."""
+
+
 class NodeContradiction(ChainError):
     """What a node shows does not fit together: its copy of the chain was changed, or it lies. An honest node that lags or is busy never does this."""
 

@@ -64,6 +64,7 @@ class Writer:
     def __init__(self, web3: Web3, address: Address, account: LocalAccount) -> None:
         self.board = Board(web3, address)
         self.sender = Sender(web3, account)
+        self.chain_id = self.sender.chain_id
         self.broadcast, self.nonce = self.sender.broadcast, self.sender.nonce
 
     # ---- ballots: the account must be a relayer's ----
@@ -95,7 +96,7 @@ class Writer:
         signatures = [
             sign_record(
                 signer,
-                self.sender.chain_id,
+                self.chain_id,
                 self.board.address,
                 kind,
                 ballot_hash(body),

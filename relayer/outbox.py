@@ -441,10 +441,10 @@ class Outbox:
     # ---- records: calls of the board that others have signed
 
     def accept(self, call: bytes, call_hash: bytes, received: int) -> None:
-        """Stores a record's call, once."""
+        """Stores a record's call, once. One that the board has refused waits again: `close()` is the same call whenever it comes."""
         with self._write() as connection:
-            values = {"hash": call_hash, "call": call, "received": received}
-            connection.execute(self._insert(_records).values(values).on_conflict_do_nothing())
+            insert = self._insert(_records).values(hash=call_hash, call=call, received=received)
+            connection.execute(insert.on_conflict_do_update(index_elements=["hash"], set_={"reason": None}))
 
     def record(self, call_hash: bytes) -> RecordState | None:
         """What has become of a record's call, None of one that never came in."""

@@ -22,6 +22,7 @@ from typing import Any
 from web3 import Web3
 
 from chain.board import Board
+from chain.carrier import Carrier
 from chain.rpc import Address, checksummed
 from chain.writer import Writer
 from protocol import ceremony, election, tally
@@ -49,12 +50,13 @@ COUNT_CHECKS = (*LOG_CHECKS, "C03", "C04", "A06", "K03", "I04", "I05", "E01", "E
 """Those before the first share: all that decides the counted set. The others need the result, or, like I03, do not change it."""
 
 
-class HeldBoard(Board):
-    """A board that has ballots' hashes only, with the URLs of the data holders who have the ballots."""
+class Online(Board):
+    """A board with the URLs of those who help: relayers that carry what a trustee signs and pay for it (without one the keystore's account pays), and,
+    where the chain has ballots' hashes only, data holders who have the ballots."""
 
-    def __init__(self, web3: Web3, address: Address, holders: Sequence[str]) -> None:
+    def __init__(self, web3: Web3, address: Address, relayers: Sequence[str] = (), holders: Sequence[str] = ()) -> None:
         super().__init__(web3, address)
-        self.holders = holders
+        self.relayers, self.holders = relayers, holders
 
 
 Place = Board | Carried
@@ -401,7 +403,7 @@ def _source(place: Place, comet: str) -> Source:
         return place
     url = place.web3.provider.endpoint_uri  # type: ignore[attr-defined, union-attr]
     return NodeSource(
-        url, checksummed(place.address), comet, holders=place.holders if isinstance(place, HeldBoard) else ()
+        url, checksummed(place.address), comet, holders=place.holders if isinstance(place, Online) else ()
     )
 
 
@@ -411,8 +413,11 @@ def _send(place: Place, store: Keystore, manifest: Manifest, kind: Kind, body: b
         address = bytes.fromhex(store.account.address[2:])
         place.append(kind, body, store.account, [i for i, role in enumerate(manifest.roles) if role.address == address])
         return f"signed into {place.answer}"
-    landed = Writer(place.web3, place.address, store.account).append(kind, body, [store.account])
-    return f"record {landed.positions[0]}"
+    if isinstance(place, Online) and place.relayers:
+        writer: Writer = Carrier(place.web3, place.address, place.relayers)
+    else:
+        writer = Writer(place.web3, place.address, store.account)
+    return f"record {writer.append(kind, body, [store.account]).positions[0]}"
 
 
 def _read(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from chain.board import Board
+from chain.carrier import Carrier
 from chain.console import (
     BoardOption,
     CometOption,
@@ -24,9 +25,10 @@ from chain.console import (
     progress,
     read_bytes,
 )
-from chain.errors import NodeUnreachable, RpcError
+from chain.errors import NodeUnreachable, RpcError, Undelivered
 from chain.keys import load_account
 from chain.rpc import connect
+from chain.writer import Writer
 from protocol.encoding import unhex
 from protocol.errors import BallotboardError
 from trustee import actions, codes, sneakernet
@@ -55,6 +57,20 @@ OfflineOption = Annotated[
     typer.Option("--offline", help="No network here: an archive that somebody brought (`ballotboard archive make`)."),
 ]
 AnswerOption = Annotated[Path, typer.Option("--answer", help="With --offline: the new file to carry back and post.")]
+
+RelayerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--relayer",
+        help="URL of a relayer (repeat it) that sends it and pays; default: those of the connection file.",
+    ),
+]
+PayOption = Annotated[
+    bool,
+    typer.Option(
+        "--pay", help="Send it straight to the node and pay from the keystore's account, as where no relayer is named."
+    ),
+]
 
 KeystoreOption = Annotated[Path, typer.Option("--keystore", help="The keystore file.")]
 
@@ -116,22 +132,26 @@ def commit(
     keystore: KeystoreOption = KEYSTORE,
     new_attempt: Annotated[bool, typer.Option("--new-attempt", help="Give the present attempt up and begin the next, with fresh secrets.")] = False,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
-    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    answer: AnswerOption = ANSWER, relayer: RelayerOption = None, pay: PayOption = False,
+    passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Round 1: draw your secrets and commit to them. Make a backup afterwards.
 
     Example: ballotboard trustee commit
+
+    You sign and a relayer pays, one of the connection file's or yours: ballotboard trustee commit --relayer https://relayer.example
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.commit(_place(board, rpc, contract, offline, answer), store, new_attempt), as_json)
+        _say(actions.commit(_place(board, rpc, contract, offline, answer, relayer, pay), store, new_attempt), as_json)
 
 
 @app.command()
 def reveal(
     keystore: KeystoreOption = KEYSTORE,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
-    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    answer: AnswerOption = ANSWER, relayer: RelayerOption = None, pay: PayOption = False,
+    passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Round 2, after everybody's round 1: open your commitments and seal a share for each of the others.
@@ -139,14 +159,15 @@ def reveal(
     Example: ballotboard trustee reveal
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.reveal(_place(board, rpc, contract, offline, answer), store), as_json)
+        _say(actions.reveal(_place(board, rpc, contract, offline, answer, relayer, pay), store), as_json)
 
 
 @app.command()
 def confirm(
     keystore: KeystoreOption = KEYSTORE,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
-    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    answer: AnswerOption = ANSWER, relayer: RelayerOption = None, pay: PayOption = False,
+    passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Round 3, after everybody's round 2: confirm the joint key, or prove that a share is wrong.
@@ -154,7 +175,7 @@ def confirm(
     Example: ballotboard trustee confirm
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.confirm(_place(board, rpc, contract, offline, answer), store), as_json)
+        _say(actions.confirm(_place(board, rpc, contract, offline, answer, relayer, pay), store), as_json)
 
 
 @app.command()
@@ -162,7 +183,8 @@ def complain(
     dealer: Annotated[int, typer.Argument(help="Number of the trustee whose share is wrong.")],
     keystore: KeystoreOption = KEYSTORE,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
-    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    answer: AnswerOption = ANSWER, relayer: RelayerOption = None, pay: PayOption = False,
+    passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Prove that one trustee's share for you is wrong (`confirm` does so by itself). Refuses if it is right.
@@ -170,7 +192,7 @@ def complain(
     Example: ballotboard trustee complain 3
     """
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
-        _say(actions.complain(_place(board, rpc, contract, offline, answer), store, dealer), as_json)
+        _say(actions.complain(_place(board, rpc, contract, offline, answer, relayer, pay), store, dealer), as_json)
 
 
 @app.command()
@@ -198,13 +220,14 @@ def next_command(
     keystore: KeystoreOption = KEYSTORE,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for the others and go on, until the key is confirmed.")] = False,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, offline: OfflineOption = None,
-    answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
+    answer: AnswerOption = ANSWER, relayer: RelayerOption = None, pay: PayOption = False,
+    passphrase_file: PassphraseOption = None,
 ) -> None:  # fmt: skip
     """Do whatever is your turn: join, commit, reveal, confirm, decrypt.
 
     Example: ballotboard trustee next --watch
     """
-    where = _place(board, rpc, contract, offline, answer)
+    where = _place(board, rpc, contract, offline, answer, relayer, pay)
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
         if watch:
             if isinstance(where, Carried):
@@ -244,16 +267,18 @@ def backup(
 def decrypt(
     keystore: KeystoreOption = KEYSTORE,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, comet: CometOption = None,
-    holder: HoldersOption = None,
+    holder: HoldersOption = None, relayer: RelayerOption = None, pay: PayOption = False,
     offline: OfflineOption = None, answer: AnswerOption = ANSWER, passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Verify the record up to the settlement, recompute the encrypted totals, and publish your shares of them.
+    """Verify the record up to the settlement, recompute the encrypted totals, and publish your shares of them, in as many records as it takes.
 
     Example: ballotboard trustee decrypt
+
+    Without a relayer, from an account that has gas money: ballotboard trustee decrypt --pay
     """
     comet = None if offline else connection(board, rpc, contract, comet).comet
-    place = _place(board, rpc, contract, offline, answer, holder)
+    place = _place(board, rpc, contract, offline, answer, relayer, pay, holder)
     with Keystore.open(keystore, passphrase(passphrase_file)) as store:
         with progress("record read and verified", None) as advance:
             outcome = actions.decrypt(place, store, advance, comet or "")
@@ -263,17 +288,23 @@ def decrypt(
 @app.command()
 def post(
     answer: Annotated[Path, typer.Argument(help="What a trustee's machine without a network has signed.")],
-    key: Annotated[Path, typer.Option("--key", help="Key file of any account that can pay; it gains nothing and can change nothing.")],
+    key: Annotated[Path | None, typer.Option("--key", help="Key file of any account that can pay; it gains nothing and can change nothing. Without it a relayer pays.")] = None,
+    relayer: RelayerOption = None,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Put a trustee's signed records on the chain. Twice does no harm.
 
-    Example: ballotboard trustee post answer.json --key carrier.json
+    Example: ballotboard trustee post answer.json
     """
     found = connection(board, rpc, contract)
-    payer = load_account(key, passphrase(passphrase_file))
-    positions = sneakernet.post(Board(connect(found.rpc), found.contract), payer, read_bytes(answer), str(answer))
+    web3 = connect(found.rpc)
+    writer = (
+        Writer(web3, found.contract, load_account(key, passphrase(passphrase_file)))
+        if key
+        else Carrier(web3, found.contract, relayer or found.relayers)
+    )
+    positions = sneakernet.post(writer, read_bytes(answer), str(answer))
     if as_json:
         emit({"positions": positions})
         return
@@ -318,7 +349,8 @@ def scan(
 
 
 def _watch(board: Board, store: Keystore) -> None:
-    """Do what is due each time the log has grown, until the key is confirmed. A node that does not answer, or cannot just now, is waited for too."""
+    """Do what is due each time the log has grown, until the key is confirmed. A node or relayer that does not answer, or cannot just now, is waited for
+    too."""
     seen, said = None, ""
     while True:
         try:
@@ -334,21 +366,23 @@ def _watch(board: Board, store: Keystore) -> None:
                 if found.phase != "setup" or found.ceremony.key:
                     return
                 seen = head
-        except (NodeUnreachable, RpcError) as error:
+        except (NodeUnreachable, RpcError, Undelivered) as error:
             if said != str(error):
                 said = str(error)
-                note(f"{said} Trying again")
+                note(f"{said}; trying again")
         time.sleep(POLL)
 
 
 def _place(
     file: Path | None, rpc: str | None, contract: str | None, offline: Path | None, answer: Path,
-    holders: list[str] | None = None,
+    relayers: list[str] | None = None, pay: bool = False, holders: list[str] | None = None,
 ) -> Place:  # fmt: skip
     if offline:
         return Carried(offline, answer)
+    if relayers and pay:
+        raise BallotboardError("--relayer has a relayer pay and --pay does not: give one of them")
     found = connection(file, rpc, contract, holders=holders)
-    return actions.HeldBoard(connect(found.rpc), found.contract, found.holders)
+    return actions.Online(connect(found.rpc), found.contract, [] if pay else relayers or found.relayers, found.holders)
 
 
 def _say(outcome: Outcome, as_json: bool = False) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from chain.board import Board
 from chain.sign import sign_record
 from chain.writer import Writer
 from protocol.encoding import canonical_json, members, parse_json, unhex
@@ -82,13 +81,13 @@ class Carried:
             raise BallotboardError(f"cannot write {self.answer}: {error.strerror}") from error
 
 
-def post(board: Board, payer: LocalAccount, data: bytes, name: str = "the answer") -> list[int | None]:
-    """Append an answer's records in order; gives the position of each, None for what is on the record already. Raises Refused by the board."""
+def post(writer: Writer, data: bytes, name: str = "the answer") -> list[int | None]:
+    """Append an answer's records in order, by an account that pays or a relayer (chain.carrier); gives the position of each, None for what is on the
+    record already. Raises ChainError where the board refuses."""
     value = members(parse_json(data, name), name, chain=int, contract=str, format=str, records=list)
-    writer = Writer(board.web3, board.address, payer)
     if value["format"] != FORMAT:
         raise BallotboardError(f"{name} is no {FORMAT}: `ballotboard trustee … --offline` makes it")
-    if (value["chain"], value["contract"]) != (writer.sender.chain_id, board.address.hex()):
+    if (value["chain"], value["contract"]) != (writer.chain_id, writer.board.address.hex()):
         raise BallotboardError(
             f"{name} is for the board 0x{value['contract']} on chain {value['chain']}, not for this one"
         )
@@ -96,7 +95,7 @@ def post(board: Board, payer: LocalAccount, data: bytes, name: str = "the answer
     for record in value["records"]:
         members(record, name, body=str, kind=int, number=int, signature=str, signer=str)
         body, signer = bytes.fromhex(record["body"]), "0x" + unhex(record["signer"], 20, f"{name}.signer").hex()
-        if board.numbers(bytes.fromhex(signer[2:])) > record["number"]:
+        if writer.board.numbers(bytes.fromhex(signer[2:])) > record["number"]:
             positions.append(None)
             continue
         signature = unhex(record["signature"], SIGNATURE_BYTES, f"{name}.signature")

@@ -12,6 +12,7 @@ from chain.rpc import call
 from chain.writer import Writer
 from protocol.records import pack_bodies
 from relayer.outbox import Ballot, Claim, State
+from tests.relayer.test_faults import until
 from tests.relayer.world import Parts, World, build, hash_of
 
 pytestmark = pytest.mark.e2e
@@ -324,6 +325,7 @@ def test_a_node_that_fails_at_any_question_leaves_nothing_unseen(
     bodies = parts.world.ballots(parts.world.voters)
     parts.promise(bodies)
     parts.turn()
+    until(lambda: parts.batcher.writer.receipt(parts.batcher.flight[0].hash) is not None)  # a busy machine mines late
     provider = parts.world.web3.provider
     asked = 0
 

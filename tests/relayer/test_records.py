@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from pathlib import Path
 
 import httpx
@@ -11,14 +12,14 @@ import pytest
 from chain.anvil import Anvil
 from chain.carrier import Carrier
 from chain.contract import encode
-from chain.errors import ChainError
+from chain.errors import ChainError, Undelivered
 from chain.rpc import call
 from chain.sign import sign_record
-from protocol.records import Extension, Kind, ballot_hash
+from protocol.records import MAX_BODY, Extension, Kind, ballot_hash
 from relayer.outbox import State
 from relayer.records import RecordRefused
 from tests.relayer.test_faults import QUICK, pending, until
-from tests.relayer.world import Parts, Process, World, hash_of
+from tests.relayer.world import Parts, Process, World, build, hash_of
 
 pytestmark = pytest.mark.e2e
 
@@ -45,8 +46,9 @@ def test_a_record_goes_through_a_relayer_and_is_answered_with_where_it_landed(wo
         record = world.read().records[-1]
         assert landed.positions == (record.position,) and record.body == body
         assert world.writer.board.close_time() == close + 60
-        with pytest.raises(ChainError, match="the board refuses with BadBody"):
+        with pytest.raises(ChainError, match="the board refuses with BadBody") as refused:
             carrier.append(Kind.EXTENSION, b"not an extension", [world.accounts["authority"]])
+        assert not isinstance(refused.value, Undelivered)  # trying again would not help
         with pytest.raises(ChainError, match="may not append extension"):
             carrier.append(Kind.EXTENSION, body, [world.accounts["registrar"]])
 
@@ -63,7 +65,7 @@ def test_a_record_goes_through_a_relayer_and_is_answered_with_where_it_landed(wo
         until(lambda: relayer.http.get(f"/v1/records/{names[0]}").json()["state"] == "final")
         assert relayer.http.post("/v1/records", content=again).json()["state"] == "final"
     assert world.writer.board.close_time() == close + 90
-    with pytest.raises(ChainError, match="no relayer takes the record"):
+    with pytest.raises(Undelivered, match="no relayer takes the record"):
         Carrier(world.web3, world.contract, [relayer.url]).append(Kind.EXTENSION, body, [world.accounts["authority"]])
 
 
@@ -113,6 +115,36 @@ def test_a_record_that_reverts_after_all_is_kept_with_the_boards_words_and_stops
     assert [state.state for state in states] == [State.FINAL, State.DEAD] and "WrongRole" in states[1].reason
     assert sorted(world.log_ballots()) == sorted(bodies)
     assert parts.relayer.status()["dead_records"] == 1
+
+
+def test_a_call_that_the_board_has_refused_waits_again_when_it_would_be_taken(chain: Anvil, parts: Parts) -> None:
+    """Whoever closes the poll makes the same call: one that came a moment too early must not stand in the way of all others."""
+    windows = parts.world.manifest.windows
+    content = encode("close")
+    parts.outbox.accept(content, hash_of(content), 0)
+    parts.turn()
+    parts.turn()
+    assert parts.outbox.record(hash_of(content)).state == State.DEAD
+    chain.advance_to(windows.close + windows.append_grace)
+    assert parts.relayer.records.accept(content)["state"] == "promised"
+    parts.turn()
+    parts.turn()
+    assert parts.relayer.records.status(hash_of(content))["state"] == "final"
+    assert parts.world.read().records[-1].kind == Kind.CLOSE
+
+
+def test_a_record_of_the_largest_size_is_carried(chain: Anvil, tmp_path: Path) -> None:
+    """A trustee's decryption of a nation is 87 records of 40 kB, and the board takes up to 65,535 bytes."""
+    world = build(chain, voters=1, opened=False)
+    trustee, body = world.accounts["trustee"], secrets.token_bytes(MAX_BODY)
+    number = world.writer.board.numbers(trustee.address)
+    signature = sign_record(trustee, world.manifest.chain_id, world.contract, Kind.CEREMONY, ballot_hash(body), number)
+    with Parts(world, tmp_path / "outbox.db") as parts:
+        parts.relayer.records.accept(encode("append", Kind.CEREMONY, body, signature))
+        parts.turn()
+        parts.turn()
+        assert parts.outbox.records_waiting() == len(parts.batcher.flight) == 0
+    assert world.read().records[-1].body == body
 
 
 def test_what_the_board_would_refuse_now_is_not_stored(parts: Parts) -> None:

@@ -104,18 +104,12 @@ class World:
         return path
 
     def key_file(self, path: Path, name: str) -> Path:
-        """A role's chain key as a file; stretching the passphrase costs as little as a file may ask for."""
-        path.write_text(json.dumps(Account.encrypt(self.accounts[name].key, PASSPHRASE, kdf="pbkdf2", iterations=2)))
-        return path
+        """A role's chain key as a file."""
+        return key_file(path, self.accounts[name])
 
     def relayer_folder(self, path: Path, name: str = "relayer-1") -> Path:
-        """A folder as `relayer init` leaves it, with this relayer's keys; stretching the passphrase costs as little as a file may ask for."""
-        path.mkdir(mode=0o700)
-        header = keys.new_header(keys.FORMAT, LIGHT)
-        box = keys.open_box(header, PASSPHRASE, "key")
-        (path / keys.PROMISE_FILE).write_bytes(header + box.encrypt(self.promise_keys[name].encode()))
-        self.key_file(path / keys.ACCOUNT_FILE, name)
-        return path
+        """A folder as `relayer init` leaves it, with this relayer's keys."""
+        return relayer_folder(path, self.accounts[name], self.promise_keys[name])
 
     def read(self) -> ElectionLog:
         """The log as the node has it."""
@@ -124,6 +118,22 @@ class World:
     def log_ballots(self) -> list[bytes]:
         """Bodies of the ballots in the log, in order."""
         return [r.body or b"" for r in self.read().records if r.kind == Kind.BALLOT]
+
+
+def key_file(path: Path, account: LocalAccount) -> Path:
+    """A chain key as a file; stretching the passphrase costs as little as a file may ask for."""
+    path.write_text(json.dumps(Account.encrypt(account.key, PASSPHRASE, kdf="pbkdf2", iterations=2)))
+    return path
+
+
+def relayer_folder(path: Path, account: LocalAccount, promise_key: SigningKey) -> Path:
+    """A folder as `relayer init` leaves it; stretching the passphrase costs as little as a file may ask for."""
+    path.mkdir(mode=0o700)
+    header = keys.new_header(keys.FORMAT, LIGHT)
+    box = keys.open_box(header, PASSPHRASE, "key")
+    (path / keys.PROMISE_FILE).write_bytes(header + box.encrypt(promise_key.encode()))
+    key_file(path / keys.ACCOUNT_FILE, account)
+    return path
 
 
 def build(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from nacl.signing import SigningKey
 
 from chain.anvil import Anvil
 from chain.board import Board
@@ -44,6 +45,8 @@ class Election:
     manifest: Manifest
     accounts: dict[str, LocalAccount]
     officers: list[list[LocalAccount]]
+    promise_key: SigningKey
+    """The relayer's."""
     voters: list[tuple[int, int, int]] = field(default_factory=list)
     """(roll index, unit, secret)"""
 
@@ -115,6 +118,7 @@ def publish(
     the embargo ends after `reveal`."""
     names = ["authority", "registrar", *(f"trustee-{j}" for j in range(1, trustees + 1)), "relayer", "cosigner"]
     accounts: dict[str, LocalAccount] = {name: Account.create() for name in names}
+    promise_key = SigningKey.generate()
     officers: list[list[LocalAccount]] = [[Account.create() for _ in range(3)] for _ in range(stations)]
     rows = [
         Station(
@@ -136,7 +140,7 @@ def publish(
             "contests": [{"id": "question", "title": "Shall it be?", "rule": "one-of-k", "limit": 0, "options": list(OPTIONS)}],
             "styles": [[0]], "units": describe(unit_rows).value(), "stations": describe(rows).value(),
             "roles": [
-                {"kind": kind, "name": name, "address": accounts[name].address[2:].lower(), "key": "11" * 32 if kind == "relayer" else ""}
+                {"kind": kind, "name": name, "address": accounts[name].address[2:].lower(), "key": promise_key.verify_key.encode().hex() if kind == "relayer" else ""}
                 for kind, name in zip(kinds, names, strict=True)
             ],
             "thresholds": {"trustees": threshold, "verifiers": 0, "data_holders": 0},
@@ -149,7 +153,7 @@ def publish(
         }
     )  # fmt: skip
     created = deploy(chain.web3, accounts["authority"], manifest.body, *constructor_arguments(manifest))
-    published = Election(chain, Board(chain.web3, created.address), manifest, accounts, officers)
+    published = Election(chain, Board(chain.web3, created.address), manifest, accounts, officers, promise_key)
     for file in (pack(unit_rows), pack(rows)):
         published.writer("authority").attach(file)
     return published

@@ -133,8 +133,7 @@ class Courier:
         return Carried(archive, self.folder / f"{trip}.json")
 
     def post(self, carried: Carried) -> list[int | None]:
-        payer = self.board.accounts["relayer"]
-        return sneakernet.post(self.board.board, payer, carried.answer.read_bytes())
+        return sneakernet.post(self.board.writer("relayer"), carried.answer.read_bytes())
 
 
 @pytest.fixture
@@ -224,7 +223,7 @@ def test_an_answer_cannot_be_changed_and_is_not_lost_to_a_second_one(board, stor
     body[-3] ^= 1
     value["records"][0]["body"] = body.hex()
     with pytest.raises(Refused):
-        sneakernet.post(board.board, board.accounts["relayer"], canonical_json(value))
+        sneakernet.post(board.writer("relayer"), canonical_json(value))
     with pytest.raises(BallotboardError, match="may not be posted yet"):
         actions.commit(Carried(place.archive, place.answer), stores[0])
     again = Carried(place.archive, place.answer.with_name("again.json"))
@@ -233,7 +232,7 @@ def test_an_answer_cannot_be_changed_and_is_not_lost_to_a_second_one(board, stor
     assert len(courier.post(place)) == 1
     other = publish(board.chain)
     with pytest.raises(BallotboardError, match="not for this one"):
-        sneakernet.post(other.board, board.accounts["relayer"], place.answer.read_bytes())
+        sneakernet.post(other.writer("relayer"), place.answer.read_bytes())
 
 
 # ---------------------------------------------------------------- a token
