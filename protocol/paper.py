@@ -82,43 +82,64 @@ class StationResult:
         )  # fmt: skip
 
 
+class Contradiction(str):
+    """What does not add up, in words. `key` and `values` say the same to who has other words for it."""
+
+    key: str
+    values: dict[str, Any]
+
+    def __new__(cls, words: str, key: str = "", **values: Any) -> Contradiction:
+        found = super().__new__(cls, words)
+        found.key, found.values = key, values
+        return found
+
+
 def arithmetic(
     result: StationResult, manifest: Manifest, stations: Sequence[Station], units: Sequence[Unit]
-) -> list[str]:
-    """What does not add up, in words; empty when everything does."""
+) -> list[Contradiction]:
+    """What does not add up; empty when everything does. What a count on paper can get wrong has a key."""
     if not 0 <= result.station < len(stations):
-        return [f"station {result.station} does not exist"]
+        return [Contradiction(f"station {result.station} does not exist")]
     wrong = []
     if result.practice != manifest.practice:  # or a station could excuse itself from its check-ins
         wrong.append(
-            f"practice is {str(result.practice).lower()}, and in the manifest {str(manifest.practice).lower()}"
+            Contradiction(
+                f"practice is {str(result.practice).lower()}, and in the manifest {str(manifest.practice).lower()}"
+            )
         )
     numbers = [result.issued, result.counted, result.spoiled, result.unreturned]
     numbers += [n for c in result.contests for n in (*c.counts, c.blank, c.invalid)]
     if min(numbers) < 0:
-        wrong.append("a count is negative")
+        wrong.append(Contradiction("a count is negative"))
     if result.issued != result.counted + result.spoiled + result.unreturned:
-        wrong.append(
-            f"issued {result.issued} is not counted {result.counted} + spoiled {result.spoiled} + unreturned {result.unreturned}"
-        )
+        parts = {
+            "issued": result.issued,
+            "counted": result.counted,
+            "spoiled": result.spoiled,
+            "unreturned": result.unreturned,
+        }
+        words = "issued {issued} is not counted {counted} + spoiled {spoiled} + unreturned {unreturned}"
+        wrong.append(Contradiction(words.format(**parts), "papers", **parts))
     style = manifest.styles[units[stations[result.station].unit].style]
     if tuple(c.contest for c in result.contests) != style:
-        return [*wrong, "the contests are not those of the station's ballot style"]
+        return [*wrong, Contradiction("the contests are not those of the station's ballot style")]
     for count in result.contests:
         contest = manifest.contests[count.contest]
         marked = result.counted - count.blank - count.invalid
         if len(count.counts) != contest.k:
-            wrong.append(f"contest {contest.id}: needs {contest.k} counts")
+            wrong.append(Contradiction(f"contest {contest.id}: needs {contest.k} counts"))
         elif contest.blank is not None and count.blank:
-            wrong.append(f"contest {contest.id}: blank papers belong to its blank option")
+            wrong.append(Contradiction(f"contest {contest.id}: blank papers belong to its blank option"))
         elif contest.rule == Rule.ONE_OF_K and sum(count.counts) != marked:
-            wrong.append(
-                f"contest {contest.id}: the counts, blank and invalid add up to {sum(count.counts) + count.blank + count.invalid}, not {result.counted}"
-            )
+            found = sum(count.counts) + count.blank + count.invalid
+            words = f"contest {contest.id}: the counts, blank and invalid add up to {found}, not {result.counted}"
+            wrong.append(Contradiction(words, "sum", contest=contest.title, found=found, counted=result.counted))
         elif contest.rule != Rule.ONE_OF_K and max(count.counts) > marked:
-            wrong.append(f"contest {contest.id}: an option has more marks than there are valid papers")
+            words = f"contest {contest.id}: an option has more marks than there are valid papers"
+            wrong.append(Contradiction(words, "marks", contest=contest.title))
         elif contest.rule == Rule.UP_TO_L and sum(count.counts) > contest.limit * marked:
-            wrong.append(f"contest {contest.id}: more marks than {contest.limit} per valid paper")
+            words = f"contest {contest.id}: more marks than {contest.limit} per valid paper"
+            wrong.append(Contradiction(words, "limit", contest=contest.title, limit=contest.limit))
     return wrong
 
 

@@ -35,9 +35,10 @@ from scripts import demo
 from scripts.demo import Demo, People
 from scripts.places import NOT_PUBLISHED, Place, online_part, read_place
 from scripts.services import COMMAND
-from station import actions, central, courier
+from station import actions, courier
 from station.folder import StationFolder
 from station.result import Counted
+from verifier import picture
 
 ONLINE_VOTERS = 1_000
 """Online votes beside the paper, unless --limit says otherwise: enough that every part of the online path is used."""
@@ -229,8 +230,8 @@ class MixedDemo(Demo):
     def picture(self) -> dict[str, Any]:
         """The central picture by the record as it is now, compared with the certified figures."""
         log = read_log(self.chain.web3, self.contract)
-        published = central.Published(self.place.source, self.place.official)
-        return central.picture(log, self._board().now(), published)
+        published = picture.Published(self.place.source, self.place.official)
+        return picture.picture(picture.known(log), self._board().now(), published)
 
     # ---- helpers
 

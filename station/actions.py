@@ -29,12 +29,11 @@ from protocol import election
 from protocol.attachments import Roll
 from protocol.counting import apply_roll_changes
 from protocol.credential import WrongCode, read_code
-from protocol.errors import BallotboardError
 from protocol.records import MAX_CHECK_INS, CheckIns, Kind, RollChange, RollRecord
 from station import result as sheets
 from station.folder import Document, Seen, Signed, StationFolder
 from station.journal import Clock, system_clock
-from station.result import Counted, DoesNotBalance
+from station.result import Counted, DoesNotBalance, StationRefusal
 
 POLL = 1.0
 """Seconds between looks at the chain's time while waiting for the embargo to end: blocks come once a second."""
@@ -44,7 +43,7 @@ Payer = LocalAccount | Writer
 """Who sends to the chain: an account that pays, or a Writer, like the `chain.carrier.Carrier` that has relayers do it."""
 
 
-class NotDue(BallotboardError):
+class NotDue(StationRefusal):
     """This act is not possible yet, or not any more."""
 
 
@@ -99,11 +98,13 @@ def open_station(folder: StationFolder, board: Board | None = None) -> Outcome:
             f"open since {_time(state.opened.time)} already",
             "check voters in: `ballotboard station check-in ROLL_INDEX`",
         )
-    _not_before(folder, board, folder.manifest.windows.open_not_before, "the poll opens")
+    _not_before(folder, board, folder.manifest.windows.open_not_before, "the poll opens", "opens-later")
     if board and state.roll is None:
         _learn_roll(folder, _log(board))
     if folder.state.roll is None:
-        raise NotDue("the electoral roll is not known here yet: connect once and run `ballotboard station sync`")
+        raise NotDue(
+            "the electoral roll is not known here yet: connect once and run `ballotboard station sync`", "no-roll"
+        )
     entry = folder.record("open")
     return Outcome(
         f"station {folder.station.number} ({folder.station.name}) is open; opening hash {entry.hash.hex()}",
@@ -129,15 +130,21 @@ def read_card(folder: StationFolder, text: str) -> int:
     except WrongCode:
         secret = False
     if secret:
-        raise NotDue("this is the card's covered code, which nobody may see: use the public code or the roll index")
+        raise NotDue(
+            "this is the card's covered code, which nobody may see: use the public code or the roll index", "covered"
+        )
     typed = text.strip()
     if typed.isascii() and typed.isdecimal() and len(typed) <= 10:
         return int(typed)
     found = CARD.fullmatch(typed.upper())
     if not found:
-        raise NotDue(f"no roll index in {text[:80]!r}: scan the card's public code, or type the number beside it")
+        raise NotDue(
+            f"no roll index in {text[:80]!r}: scan the card's public code, or type the number beside it",
+            "no-index",
+            text=text[:80],
+        )
     if found[1].lower() != folder.manifest.election_id.hex():
-        raise NotDue("this card is of another election")
+        raise NotDue("this card is of another election", "other-card")
     return int(found[2])
 
 
@@ -145,7 +152,9 @@ def look_up(folder: StationFolder, index: int) -> Outcome:
     """What the station knows of a voter: may vote on paper or why not. Who voted online or elsewhere is as of the last sync; `data` says the state."""
     state, seen = folder.state, folder.seen()
     if state.roll is None:
-        raise NotDue("the electoral roll is not known here yet: connect once and run `ballotboard station sync`")
+        raise NotDue(
+            "the electoral roll is not known here yet: connect once and run `ballotboard station sync`", "no-roll"
+        )
     paper_rules = folder.manifest.channel == "paper-precedence"
     if index not in state.roll:
         found, words = "not-here", "may not vote at this station: it is of another unit, revoked, or not on the roll"
@@ -168,16 +177,17 @@ def check_in(folder: StationFolder, indices: Sequence[int], hand_out: bool = Fal
     """Check voters in who take a paper ballot, by roll index. All of them or, if one may not vote here, none; with `hand_out` the papers are noted too."""
     state = folder.state
     if not state.opened or state.closed or state.roll is None:
-        raise NotDue(
-            "the station is closed" if state.closed else "the station is not open yet: `ballotboard station open`"
-        )
+        if state.closed:
+            raise NotDue("the station is closed", "is-closed")
+        raise NotDue("the station is not open yet: `ballotboard station open`", "not-open")
     looked_up = []
     for place, index in enumerate(indices):
         looked_up.append(look_up(folder, index))
         if not looked_up[-1].data["may_vote"]:
-            raise NotDue(f"{looked_up[-1].did}; nobody was checked in now")
+            state_of = looked_up[-1].data["state"]
+            raise NotDue(f"{looked_up[-1].did}; nobody was checked in now", state_of, index=index)
         if index in indices[:place]:
-            raise NotDue(f"roll index {index} is there twice; nobody was checked in")
+            raise NotDue(f"roll index {index} is there twice; nobody was checked in", "twice", index=index)
     for index in indices:
         folder.record("check-in", index=index)
     if hand_out:
@@ -195,18 +205,25 @@ def issue(folder: StationFolder, count: int = 1, replacing: bool = False) -> Out
     """Note that papers were handed out: how many, never which. With `replacing`, against spoiled ones that were given back and destroyed."""
     state = folder.state
     if not state.opened or state.closed:
-        raise NotDue("papers are handed out while the station is open")
+        raise NotDue("papers are handed out while the station is open", "no-papers-now")
     if count < 1:
-        raise NotDue("a paper is handed out at least: write a number from 1")
+        raise NotDue("a paper is handed out at least: write a number from 1", "no-number")
     if not replacing and state.issued + count > len(state.check_ins) and not folder.manifest.practice:
         raise NotDue(
-            f"{len(state.check_ins)} voters are checked in and {state.issued} papers were handed out: check the voter in first"
-        )
+            f"{len(state.check_ins)} voters are checked in and {state.issued} papers were handed out: check the voter in first",
+            "check-in-first", checked_in=len(state.check_ins), issued=state.issued,
+        )  # fmt: skip
     if replacing and state.replaced + count > state.issued:
-        raise NotDue(f"{state.issued} papers were handed out, so no more than that can be replaced")
+        raise NotDue(
+            f"{state.issued} papers were handed out, so no more than that can be replaced",
+            "nothing-to-replace",
+            issued=state.issued,
+        )
     if state.printed and state.issued + state.replaced + count > state.printed:
         raise NotDue(
-            f"{state.printed} papers were printed, and all of them were handed out: print more, or count again"
+            f"{state.printed} papers were printed, and all of them were handed out: print more, or count again",
+            "no-papers-left",
+            printed=state.printed,
         )
     folder.record("issue", count=0 if replacing else count, replaced=count if replacing else 0)
     state = folder.state
@@ -227,7 +244,7 @@ def close_station(folder: StationFolder) -> Outcome:
     """Close the station: no more check-ins, and the closing hash of the journal is fixed."""
     state = folder.state
     if not state.opened:
-        raise NotDue("the station is not open yet: `ballotboard station open`")
+        raise NotDue("the station is not open yet: `ballotboard station open`", "not-open")
     if state.closed:
         return Outcome(f"closed since {_time(state.closed.time)} already", "count: `ballotboard station count`")
     entry = folder.record("close")
@@ -243,8 +260,8 @@ def close_station(folder: StationFolder) -> Outcome:
 def may_count(folder: StationFolder, board: Board | None = None) -> None:
     """Raises NotDue while nothing may be counted: the station is open, or the hour has not come (by the chain's time; without a network by the clock)."""
     if not folder.state.closed:
-        raise NotDue("close the station first: `ballotboard station close`")
-    _not_before(folder, board, folder.manifest.windows.count_not_before, "counting begins")
+        raise NotDue("close the station first: `ballotboard station close`", "close-first")
+    _not_before(folder, board, folder.manifest.windows.count_not_before, "counting begins", "count-later")
 
 
 def count(folder: StationFolder, counted: Counted, board: Board | None = None, reason: str = "") -> Outcome:
@@ -257,16 +274,19 @@ def count(folder: StationFolder, counted: Counted, board: Board | None = None, r
     state = folder.state
     if state.documents and (state.documents[0].signatures or len(state.documents) > 1):
         raise NotDue(
-            "an officer has signed the result already: correct it with `ballotboard station amend --reason TEXT`"
+            "an officer has signed the result already: correct it with `ballotboard station amend --reason TEXT`",
+            "signed-already",
         )
     if counted.issued != len(state.check_ins) and not folder.manifest.practice and not reason:
         raise DoesNotBalance(
-            f"{counted.issued} papers were issued and {len(state.check_ins)} voters checked in: count again, or say why with --reason"
-        )
+            f"{counted.issued} papers were issued and {len(state.check_ins)} voters checked in: count again, or say why with --reason",
+            "not-the-check-ins", issued=counted.issued, checked_in=len(state.check_ins),
+        )  # fmt: skip
     if state.issued and counted.issued != state.issued and not reason:
         raise DoesNotBalance(
-            f"{counted.issued} papers were issued and {state.issued} noted as handed out: count again, or say why with --reason"
-        )
+            f"{counted.issued} papers were issued and {state.issued} noted as handed out: count again, or say why with --reason",
+            "not-the-papers", issued=counted.issued, noted=state.issued,
+        )  # fmt: skip
     return _record(folder, counted, 1, reason)
 
 
@@ -280,7 +300,7 @@ def enter(
     may_count(folder, board)
     by = by.strip()
     if not by:
-        raise NotDue("say who counted: --by NAME")
+        raise NotDue("say who counted: --by NAME", "nobody-counted")
     figures = asdict(counted)
     sheets.build(
         counted, folder.manifest, folder.stations, folder.units, folder.station.number, 1, "", bytes(32), bytes(32)
@@ -326,7 +346,11 @@ def sign(folder: StationFolder, officer: LocalAccount) -> Outcome:
     """
     address = bytes.fromhex(officer.address[2:])
     if address not in folder.station.officers:
-        raise NotDue(f"{officer.address} is not an officer of station {folder.station.number}")
+        raise NotDue(
+            f"{officer.address} is not an officer of station {folder.station.number}",
+            "no-officer",
+            address=officer.address,
+        )
     if all(batch.complete for batch in folder.state.batches):
         _batch(folder)
     state = folder.state
@@ -372,7 +396,7 @@ def submit(folder: StationFolder, board: Board, sender: Payer) -> Outcome:
         raise NotDue(
             f"revision {last.number} has {len(last.signatures)} of 2 signatures: `ballotboard station sign --officer KEY`"
         )
-    done = _send_batches(folder, board, sender)
+    done, _ = _send_batches(folder, board, sender)
     done += [
         _name(document)
         for document in signed_items(folder)
@@ -393,7 +417,7 @@ def reveal(folder: StationFolder, board: Board, sender: Payer, wait: bool = Fals
         )
     while wait and board.now() < start:
         time.sleep(POLL)
-    _not_before(folder, board, start, "results are revealed")
+    _not_before(folder, board, start, "results are revealed", "reveal-later")
     revealed = [f"revision {document.number}" for document in documents if _show(folder, board, sender, document)]
     if not documents[-1].revealed:
         raise NotDue(f"the hash of revision {documents[-1].number} is not on the chain: `ballotboard station submit`")
@@ -401,12 +425,16 @@ def reveal(folder: StationFolder, board: Board, sender: Payer, wait: bool = Fals
 
 
 def sync(folder: StationFolder, board: Board, sender: Payer) -> Outcome:
-    """All that can be done with a network: learn roll changes, send what is signed, reveal what may be revealed. Twice is as good as once."""
+    """All that can be done with a network: learn roll changes, send what is signed, reveal what may be revealed. Twice is as good as once.
+
+    `data["refused"]` is the name of the board's error, where it refused a batch of check-ins.
+    """
     log = _log(board)
     done = ["the roll"] if _learn_roll(folder, log) else []
     _look_around(folder, log)
     embargo_over = board.now() >= folder.manifest.windows.reveal_not_before
-    done += _send_batches(folder, board, sender)
+    sent, refused = _send_batches(folder, board, sender)
+    done += sent
     for document in folder.state.documents:
         if document.complete and _put(folder, board, sender, document):
             done.append(_name(document))
@@ -419,6 +447,7 @@ def sync(folder: StationFolder, board: Board, sender: Payer) -> Outcome:
         f"{_names(unsigned)}: two signatures are needed, `ballotboard station sign --officer KEY`"
         if unsigned
         else _next(folder),
+        {"refused": refused},
     )
 
 
@@ -496,17 +525,19 @@ def _log(board: Board) -> ElectionLog:
     return read_log(board.web3, checksummed(board.address))
 
 
-def _not_before(folder: StationFolder, board: Board | None, start: int, what: str) -> None:
+def _not_before(folder: StationFolder, board: Board | None, start: int, what: str, key: str) -> None:
     now = board.now() if board else folder.journal.clock()
     if now < start:
         whose = "the chain's time" if board else "this machine's clock"
-        raise NotDue(f"{what} at {_time(start)}; by {whose} it is {_time(now)}")
+        raise NotDue(
+            f"{what} at {_time(start)}; by {whose} it is {_time(now)}", key, start=_time(start), now=_time(now)
+        )
 
 
 def _learn_roll(folder: StationFolder, log: ElectionLog) -> bool:
     """Note which rows may vote here, as far as the record goes; true if that is news."""
     if log.manifest.election_id != folder.manifest.election_id or log.contract != folder.contract:
-        raise NotDue("this is another board: the folder belongs to another election")
+        raise NotDue("this is another board: the folder belongs to another election", "other-board")
     if not election.of_kind(log.records, Kind.ROLL):
         return False
     record = RollRecord.parse(election.only(log.records, Kind.ROLL).body or b"")
@@ -598,15 +629,15 @@ def _batch(folder: StationFolder) -> None:
         folder.record("batch", body=batch.body().hex())
 
 
-def _send_batches(folder: StationFolder, board: Board, sender: Payer) -> list[str]:
-    """Send the signed check-in batches; what was sent, and what the board refused, in words."""
-    done = []
+def _send_batches(folder: StationFolder, board: Board, sender: Payer) -> tuple[list[str], str]:
+    """Send the signed check-in batches; what was sent, and what the board refused, in words, and the name of its error."""
+    done: list[str] = []
     for batch in [item for item in signed_items(folder) if item.kind == Kind.CHECK_IN]:
         try:
             done += [_name(batch)] if _put(folder, board, sender, batch) else []
         except Refused as error:
-            return [*done, f"NOT {_name(batch)} ({error})"]  # a later batch cannot come before this one
-    return done
+            return [*done, f"NOT {_name(batch)} ({error})"], error.name  # a later batch cannot come before this one
+    return done, ""
 
 
 def _put(folder: StationFolder, board: Board, sender: Payer, item: Signed) -> bool:

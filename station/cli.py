@@ -37,10 +37,12 @@ from chain.writer import Writer
 from protocol.errors import BallotboardError
 from protocol.manifest import Contest, Rule
 from protocol.paper import ContestCount
-from station import actions, central, courier, page
+from protocol.sheet import read_sheet_code
+from station import actions, courier, page
 from station.actions import Outcome
 from station.folder import StationFolder
 from station.result import BLANK, INVALID, Counted, DoesNotBalance, add_counts, contest_count, parse_counts
+from verifier import picture, sheets
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
@@ -473,14 +475,13 @@ def check_sheet(
 
     Example: ballotboard station check-sheet "ballotboard:stations/3?election=…"
     """
-    wrong = central.check_sheet(_log(board, rpc, contract), code)
+    wanted = read_sheet_code(code)
+    found = sheets.compare(picture.known(_log(board, rpc, contract)), wanted)
     if as_json:
-        emit({"differences": wrong, "same": not wrong})
+        emit({"differences": found.differences, "latest": found.latest, "same": found.good, "state": found.state})
     else:
-        for line in wrong or ["the sheet is what two officers signed on the record"]:
-            typer.echo(line)
-    if wrong:
-        raise typer.Exit(1)
+        typer.echo("\n".join(found.differences or [found.text]))
+    raise typer.Exit(0 if found.good else 1)
 
 
 @app.command()
@@ -500,12 +501,12 @@ def report(
     """
     printing = _part("printing")
     log = _log(board, rpc, contract)
-    published = central.read_published(official) if official else None
+    published = picture.read_published(official) if official else None
     now = Board(log.reader.web3, log.contract).now()
-    picture = central.picture(log, now, published, [central.read_scan(path) for path in scans or ()])
+    drawn = picture.picture(picture.known(log), now, published, [picture.read_scan(path) for path in scans or ()])
     data = {
-        "csv": lambda: printing.report_csv(picture, level).encode(), "json": lambda: (json.dumps(picture, ensure_ascii=False) + "\n").encode(),
-        "pdf": lambda: printing.report_pdf(picture, level),
+        "csv": lambda: printing.report_csv(drawn, level).encode(), "json": lambda: (json.dumps(drawn, ensure_ascii=False) + "\n").encode(),
+        "pdf": lambda: printing.report_pdf(drawn, level),
     }  # fmt: skip
     if form not in data or (form == "pdf" and out is None):
         raise BallotboardError("--form is json, csv or pdf, and a pdf needs --out FILE")
@@ -516,7 +517,7 @@ def report(
         out.write_bytes(data[form]())
     except OSError as error:
         raise BallotboardError(f"cannot write {out}: {error.strerror}") from error
-    note(f"{out}: {len(picture['stations'])} stations, {len(picture['flags'])} things to ask about")
+    note(f"{out}: {len(drawn['stations'])} stations, {len(drawn['flags'])} things to ask about")
 
 
 @app.command()
@@ -576,10 +577,7 @@ def _payer(
 
 def _carrier(place: StationFolder, board: Board, relayers: list[str] | None) -> Carrier:
     """The relayers that were named, or those of the folder's connection file."""
-    urls = relayers or place.connection.relayers
-    if not urls:
-        raise BallotboardError("say who sends it: --key FILE of an account that can pay, or --relayer URL")
-    return Carrier(board.web3, board.address, urls)
+    return Carrier(board.web3, board.address, relayers or place.connection.relayers)
 
 
 def _secret(file: Path | None, what: Path) -> str:

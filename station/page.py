@@ -1,6 +1,6 @@
 """The page for poll workers: the station's commands as large buttons in this machine's browser, in English and French, with or without a network.
 
-Nothing is decided here: each button calls one function of station.actions, and what it refuses is shown. The server listens on loopback only, needs no file
+Nothing is decided here: each button calls one function of station.actions, and what it refuses is shown in the page's language (station.words). The server listens on loopback only, needs no file
 but this one, and sends neither script nor anything from elsewhere. Who opens the page must have the link that `serve` prints: its key goes into a cookie.
 Requests are served one after the other, as the journal has one writer.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from chain.board import Board
+from chain.carrier import Carrier
 from chain.keys import load_account
 from protocol.errors import BallotboardError
 from protocol.manifest import Contest
@@ -26,61 +27,15 @@ from protocol.paper import ContestCount
 from station import actions
 from station.folder import StationFolder
 from station.result import BLANK, INVALID, Counted, contest_count
+from station.words import BOARD, WORDS, Speaker, both, refusal, speaker
 
 MAX_BODY = 100_000
 """Bytes of a form: a hundred options in ten contests take a tenth of it."""
 
-Network = Callable[[], Board | None]
+PAPERS = ("issued", "spoiled", "unreturned", "in_box")
+"""The figures of a count that are of no contest."""
 
-WORDS: dict[str, tuple[str, str]] = {
-    "title": ("Polling station", "Bureau de vote"),
-    "open": ("Open the station", "Ouvrir le bureau"),
-    "opened": ("The station is open.", "Le bureau est ouvert."),
-    "card": ("Roll index, or the card's public code", "Numéro de liste, ou le code public de la carte"),
-    "never": ("Never ask for the covered code.", "Ne jamais demander le code caché."),
-    "look-up": ("Look up", "Vérifier"),
-    "check-in": ("Check in and hand out a paper", "Émarger et remettre un bulletin"),
-    "checked-in": ("Checked in. Hand out one paper.", "Émargé. Remettre un bulletin."),
-    "replace": ("Spoiled paper replaced", "Bulletin abîmé remplacé"),
-    "replaced": ("One spoiled paper replaced.", "Un bulletin abîmé remplacé."),
-    "close": ("Close the station", "Clore le bureau"),
-    "sure": ("Yes, the last voter has left", "Oui, le dernier électeur est parti"),
-    "closed": ("The station is closed. Count.", "Le bureau est clos. Dépouiller."),
-    "count": ("Count", "Dépouillement"),
-    "by": ("Who counted", "Qui a compté"),
-    "reason": ("Reason, if figures differ and stay so", "Motif, si des chiffres diffèrent toujours"),
-    "two": ("Two people count and enter all figures, each without seeing the other's.",
-            "Deux personnes comptent et saisissent tous les chiffres, chacune sans voir ceux de l'autre."),
-    "enter": ("Enter this count", "Enregistrer ce décompte"),
-    "first": ("First count noted. Now somebody else counts.", "Premier décompte noté. Une autre personne compte maintenant."),
-    "differs": ("The counts differ. Both count again:", "Les décomptes diffèrent. Recompter tous deux :"),
-    "agreed": ("Both counts agree. Two officers sign.", "Les deux décomptes concordent. Deux membres signent."),
-    "issued": ("Papers issued", "Bulletins remis"),
-    "spoiled": ("Papers spoiled and not replaced", "Bulletins abîmés et non remplacés"),
-    "unreturned": ("Papers not returned", "Bulletins non rendus"),
-    "in_box": ("Papers in the box", "Bulletins dans l'urne"),
-    "blank": ("(blank)", "(blancs)"), "invalid": ("(invalid)", "(nuls)"),
-    "sign": ("Sign what waits", "Signer ce qui attend"),
-    "signed": ("Signed.", "Signé."),
-    "key": ("Your key file", "Votre fichier de clé"),
-    "passphrase": ("Your passphrase", "Votre phrase de passe"),
-    "sync": ("Send and learn (network)", "Envoyer et recevoir (réseau)"),
-    "synced": ("In step with the public record.", "À jour avec le registre public."),
-    "offline": ("There is no network now; everything else works without.", "Pas de réseau pour l'instant ; tout le reste fonctionne sans."),
-    "refused": ("Refused:", "Refusé :"),
-    "check-ins": ("Checked in", "Émargements"), "papers": ("Papers handed out", "Bulletins remis"),
-    "left": ("Papers left", "Bulletins restants"), "waiting": ("Waiting for signatures", "En attente de signatures"),
-    "practice": ("PRACTICE", "EXERCICE"),
-    "may-vote": ("may vote on paper.", "peut voter sur papier."),
-    "replaces-online": ("has voted online: the paper ballot will replace it.", "a voté en ligne : le bulletin papier remplacera ce vote."),
-    "online-stands": ("has voted online, and that ballot stands: no paper.", "a voté en ligne, et ce vote est maintenu : pas de bulletin."),
-    "checked-in-here": ("was checked in here already.", "a déjà émargé ici."),
-    "checked-in-elsewhere": ("was checked in at another station already.", "a déjà émargé dans un autre bureau."),
-    "not-here": ("may not vote at this station.", "ne peut pas voter dans ce bureau."),
-    "other": ("Français", "English"),
-    "home": ("Back", "Retour"),
-}  # fmt: skip
-"""Every text of the page, English and French. What a refused act says in detail is in English."""
+Network = Callable[[], Board | None]
 
 STYLE = """
 *{box-sizing:border-box}body{font:1.25rem/1.5 system-ui,sans-serif;margin:0 auto;max-width:44rem;padding:1rem;color:#111;background:#fff}
@@ -132,9 +87,9 @@ def server(folder: StationFolder, port: int, network: Network) -> Iterator[tuple
 Form = Mapping[str, str]
 
 
-def act(session: Session, path: str, form: Form, t: Callable[[str], str]) -> str:
+def act(session: Session, path: str, form: Form, language: int) -> str:
     """Do what a button says; gives the message for the person, as HTML. Raises BallotboardError."""
-    folder, board = session.folder, None
+    folder, board, t = session.folder, None, speaker(language)
     if path in ("/open", "/count", "/sync"):
         board = session.network()
     if path == "/open":
@@ -148,11 +103,11 @@ def act(session: Session, path: str, form: Form, t: Callable[[str], str]) -> str
         return t("replaced")
     if path == "/close":
         if not form.get("sure"):
-            raise actions.NotDue(t("sure") + "?")
+            raise actions.NotDue("confirm that the last voter has left", "not-sure")
         actions.close_station(folder)
         return t("closed")
     if path == "/count":
-        done = actions.enter(folder, _figures(folder, form), form.get("by", ""), board, form.get("reason", ""))
+        done = actions.enter(folder, _figures(folder, form, t), form.get("by", ""), board, form.get("reason", ""))
         if "differs" not in done.data:
             return t("agreed")
         names = ", ".join(
@@ -160,47 +115,59 @@ def act(session: Session, path: str, form: Form, t: Callable[[str], str]) -> str
         )
         return f"{t('differs')} {escape(names)}" if names else t("first")
     if path in ("/sign", "/sync"):
-        account = load_account(Path(form.get("key", "")), form.get("passphrase", ""))
-        if path == "/sign":
+        name = form.get("key", "")
+        account = load_account(Path(name), form.get("passphrase", "")) if name or path == "/sign" else None
+        if account and path == "/sign":
             actions.sign(folder, account)
             return t("signed")
         if board is None:
             return t("offline")
-        done = actions.sync(folder, board, account)
-        return f"{t('synced')} <small>{escape(done.did)}</small>"
-    raise actions.NotDue(f"there is no page {path}")
+        relayers = folder.connection.relayers
+        if not account and not relayers:
+            raise actions.NotDue("no relayer is known here: name a key file of an account that can pay", "no-sender")
+        sender = account or Carrier(board.web3, board.address, relayers)
+        refused = actions.sync(folder, board, sender).data["refused"]
+        return f"{t('partly')} {BOARD[refused][language]}" if refused else t("synced")
+    raise actions.NotDue(f"there is no page {path}", "no-page", path=path)
 
 
-def look_up(session: Session, card: str, t: Callable[[str], str]) -> str:
+def look_up(session: Session, card: str, language: int) -> str:
     """What to tell the voter, and the button that checks in if they may vote."""
-    folder = session.folder
+    folder, t = session.folder, speaker(language)
     found = actions.look_up(folder, actions.read_card(folder, card)).data
     good, index = found["may_vote"], found["index"]
     text = f'<p class="note{"" if good else " bad"}" role="status">{index} {t(found["state"])}</p>'
     return text + (_form("/check-in", t("check-in"), f'<input type="hidden" name="card" value="{index}">', focus=True) if good else "")  # fmt: skip
 
 
-def _figures(folder: StationFolder, form: Form) -> Counted:
-    issued, spoiled, unreturned, in_box = (
-        _number(form, name) for name in ("issued", "spoiled", "unreturned", "in_box")
-    )
+def _figures(folder: StationFolder, form: Form, t: Speaker) -> Counted:
+    issued, spoiled, unreturned, in_box = (_number(form, name, t(name)) for name in PAPERS)
     rows: list[ContestCount] = []
     for index in _style(folder):
         contest = folder.manifest.contests[index]
-        counts = {name: _number(form, f"c{index}.{place}") for place, name in enumerate(_names(contest))}
+        labels = _labels(contest, t)
+        counts = {name: _number(form, f"c{index}.{place}", labels[place]) for place, name in enumerate(_names(contest))}
         rows.append(contest_count(index, contest, counts))
     return Counted(issued, spoiled, unreturned, in_box, tuple(rows))
 
 
-def _number(form: Form, name: str) -> int:
+def _number(form: Form, name: str, label: str) -> int:
     text = form.get(name, "").strip()
     if not text.isdecimal() or len(text) > 9:
-        raise actions.NotDue(f"a figure is missing or is no number: {name}; write 0 where there is none")
+        raise actions.NotDue(
+            f"a figure is missing or is no number: {label}; write 0 where there is none", "no-figure", name=label
+        )
     return int(text)
 
 
 def _names(contest: Contest) -> list[str]:
     return [*contest.options, *([BLANK] if contest.blank is None else []), INVALID]
+
+
+def _labels(contest: Contest, t: Speaker) -> list[str]:
+    """What stands beside the fields of a contest's count."""
+    words = {BLANK: t("blank") if contest.blank is None else BLANK, INVALID: t("invalid")}
+    return [f"{contest.title}: {words.get(name, name)}" for name in _names(contest)]
 
 
 def _style(folder: StationFolder) -> tuple[int, ...]:
@@ -214,11 +181,7 @@ def page(
     session: Session, language: int, message: str = "", bad: bool = False, below: str = "", typed: Form | None = None
 ) -> str:
     """The whole page: where the station is, the last message, and the buttons that make sense now; `typed` fills the count again that was refused."""
-    folder = session.folder
-
-    def t(word: str) -> str:
-        return WORDS[word][language]
-
+    folder, t = session.folder, speaker(language)
     state, status = folder.state, actions.status(folder)
     rows = [("check-ins", status["check_ins"]), ("papers", status["papers"]["issued"])]
     rows += [("left", status["papers"]["left"])] if status["papers"]["left"] is not None else []
@@ -238,7 +201,7 @@ def page(
     )
 
 
-def _sections(session: Session, t: Callable[[str], str], typed: Form) -> str:
+def _sections(session: Session, t: Speaker, typed: Form) -> str:
     folder = session.folder
     state = folder.state
     parts: list[str] = []
@@ -250,14 +213,10 @@ def _sections(session: Session, t: Callable[[str], str], typed: Form) -> str:
         parts.append(_form("/replace", t("replace"), quiet=True))
     elif not state.documents:
         fields = _field("by", t("by"), "autocomplete=off", typed)
-        numbers = [(name, t(name)) for name in ("issued", "spoiled", "unreturned", "in_box")]
+        numbers = [(name, t(name)) for name in PAPERS]
         for index in _style(folder):
             contest = folder.manifest.contests[index]
-            words = {BLANK: t("blank") if contest.blank is None else BLANK, INVALID: t("invalid")}
-            numbers += [
-                (f"c{index}.{place}", f"{escape(contest.title)}: {escape(words.get(name, name))}")
-                for place, name in enumerate(_names(contest))
-            ]
+            numbers += [(f"c{index}.{place}", escape(label)) for place, label in enumerate(_labels(contest, t))]
         digits = "inputmode=numeric pattern='[0-9]{1,9}' autocomplete=off"
         fields += "".join(_field(name, label, digits, typed) for name, label in numbers)
         fields += _field("reason", t("reason"), "", typed, required=False)
@@ -265,9 +224,11 @@ def _sections(session: Session, t: Callable[[str], str], typed: Form) -> str:
     else:
         parts.append(f"<pre>{escape(actions.sheet(folder))}</pre>")
     if state.opened:
-        key = _field("key", t("key")) + _field("passphrase", t("passphrase"), "type=password autocomplete=off")
-        parts.append(f"<h2>{t('sign')}</h2>" + _form("/sign", t("sign"), key))
-        parts.append(f"<h2>{t('sync')}</h2>" + _form("/sync", t("sync"), key, quiet=True))
+        for act, quiet in (("sign", False), ("sync", True)):
+            key = _field("key", t("key"), required=not quiet)
+            key += _field("passphrase", t("passphrase"), "type=password autocomplete=off", required=not quiet)
+            note = f"<p>{t('relayed')}</p>" if quiet else ""
+            parts.append(f"<h2>{t(act)}</h2>{note}" + _form(f"/{act}", t(act), key, quiet=quiet))
     if state.opened and not state.closed:
         sure = f'<label><input type="checkbox" name="sure" value="1"> {t("sure")}</label>'
         parts.append(_form("/close", t("close"), sure, quiet=True))
@@ -296,11 +257,11 @@ def _handler(session: Session) -> type[BaseHTTPRequestHandler]:
             if hmac.compare_digest(query.get("key", "").encode(), session.key.encode()):
                 self._redirect([f"key={session.key}"])  # the link's key leaves the address bar
             elif not self._known():
-                self._answer(403, "this page is opened by the link that `ballotboard station serve` printed")
+                self._answer(403, both("link"))
             elif query.get("lang") in ("en", "fr"):
                 self._redirect([f"lang={query['lang']}"])
             elif urlsplit(self.path).path != "/":
-                self._answer(404, "there is nothing here")
+                self._answer(404, both("nothing"))
             else:
                 self._answer(200, page(session, self._language()))
 
@@ -308,26 +269,22 @@ def _handler(session: Session) -> type[BaseHTTPRequestHandler]:
             length = self.headers.get("Content-Length", "")
             if not length.isdecimal() or int(length) > MAX_BODY:
                 self.close_connection = True
-                self._answer(413, "a form with its length, at most 100,000 bytes")
+                self._answer(413, both("form"))
                 return
             body = self.rfile.read(int(length)).decode("utf-8", "replace")
             if not self._known() or not self._own():
-                self._answer(403, "this page is opened by the link that `ballotboard station serve` printed")
+                self._answer(403, both("link"))
                 return
             form = {name: values[0] for name, values in parse_qs(body).items()}
             language = self._language()
-
-            def t(word: str) -> str:
-                return WORDS[word][language]
-
             try:
                 if self.path == "/look-up":
-                    text = page(session, language, below=look_up(session, form.get("card", ""), t))
+                    text = page(session, language, below=look_up(session, form.get("card", ""), language))
                 else:
-                    text = page(session, language, act(session, self.path, form, t))
+                    text = page(session, language, act(session, self.path, form, language))
                 self._answer(200, text)
             except BallotboardError as error:
-                why = f"<strong>{t('refused')}</strong> {escape(str(error))}"
+                why = f"<strong>{WORDS['refused'][language]}</strong> {escape(refusal(error, language))}"
                 self._answer(409, page(session, language, why, True, typed=form if self.path == "/count" else None))
 
         def _cookies(self) -> dict[str, str]:

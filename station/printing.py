@@ -12,10 +12,10 @@ from typing import Any
 from fpdf import FPDF
 
 from protocol.errors import BallotboardError
+from protocol.sheet import print_code, sheet_code
 from station.actions import NotDue, Outcome, latest, sheet, stock
 from station.folder import StationFolder
 from station.papers import HEIGHT, WIDTH, draw, draw_code, new_key, new_paper
-from station.result import print_code, sheet_code
 from station.scan import page_of
 
 FONTS = ("/usr/share/fonts/truetype/dejavu", "/usr/share/fonts/TTF", "/Library/Fonts", "C:/Windows/Fonts")

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 from protocol.attachments import Station, Unit
 from protocol.errors import BallotboardError
@@ -17,7 +17,15 @@ BLANK, INVALID = "blank", "invalid"
 """What papers without a valid choice are counted under. Where a contest has an option `blank`, blank papers are counted there."""
 
 
-class DoesNotBalance(BallotboardError):
+class StationRefusal(BallotboardError):
+    """What a station does not do. `key` names the reason, and `values` fill it in, for a page that has words of its own (station.words)."""
+
+    def __init__(self, message: str, key: str = "", **values: Any) -> None:
+        super().__init__(message)
+        self.key, self.values = key, values
+
+
+class DoesNotBalance(StationRefusal):
     """The figures contradict each other; the message has every contradiction."""
 
 
@@ -47,7 +55,11 @@ def build(
     )  # fmt: skip
     wrong = arithmetic(result, manifest, stations, units)
     if wrong:
-        raise DoesNotBalance(f"the figures do not add up: {'; '.join(wrong)}. Nothing was recorded: count again")
+        raise DoesNotBalance(
+            f"the figures do not add up: {'; '.join(wrong)}. Nothing was recorded: count again",
+            "no-balance",
+            wrong=wrong,
+        )
     return result
 
 
@@ -61,12 +73,18 @@ def contest_count(index: int, contest: Contest, counts: Mapping[str, int]) -> Co
     left = dict(counts)
     missing = [option for option in contest.options if option not in left]
     if missing:
-        raise DoesNotBalance(f"contest {contest.id}: no count for {', '.join(missing)}; write 0 where there is none")
+        raise DoesNotBalance(
+            f"contest {contest.id}: no count for {', '.join(missing)}; write 0 where there is none",
+            "no-figure",
+            name=", ".join(missing),
+        )
     row = tuple(left.pop(option) for option in contest.options)
     blank, invalid = left.pop(BLANK, 0), left.pop(INVALID, 0)
     if left:
         raise DoesNotBalance(
-            f"contest {contest.id}: there is no option {', '.join(left)}; the options are {', '.join(contest.options)}"
+            f"contest {contest.id}: there is no option {', '.join(left)}; the options are {', '.join(contest.options)}",
+            "no-option",
+            name=", ".join(left),
         )
     return ContestCount(index, row, blank, invalid)
 
@@ -121,63 +139,3 @@ def sheet(
     lines += [f"Journal     {result.opening.hex()} (opening)", f"            {result.closing.hex()} (closing)"]
     lines += [f"Signed by   0x{officer.hex()}" for officer in officers] or ["NOT SIGNED YET"]
     return "\n".join(lines) + "\n"
-
-
-# ---------------------------------------------------------------- the code on the printed sheet
-
-SCHEME = "ballotboard:"
-"""How the code begins where no public board is known; else with the board's address, so that any phone opens the right page."""
-
-
-@dataclass(frozen=True)
-class SheetCode:
-    """What the code on a printed sheet says: the election id's first half, the document that was signed, and its figures as text."""
-
-    election: str
-    station: int
-    revision: int
-    document: str
-    accounting: str
-    contests: tuple[str, ...]
-
-
-def sheet_code(result: StationResult, election: bytes) -> SheetCode:
-    return SheetCode(
-        election.hex()[:32], result.station, result.revision, result.document_hash().hex(),
-        _join(result.issued, result.counted, result.spoiled, result.unreturned),
-        tuple(_join(c.contest, *c.counts, c.blank, c.invalid) for c in result.contests),
-    )  # fmt: skip
-
-
-def print_code(code: SheetCode, board: str = "") -> str:
-    """The text of the code: a link to the station's page on a public board, or the same without one.
-
-    `…/stations/3?election=…&revision=1&document=…&papers=100.97.2.1&votes=0.61.34.2.0.0`: papers issued, counted, spoiled, not returned; and per contest
-    its number, the votes of every option, blank and invalid papers.
-    """
-    base = f"{board.rstrip('/')}/" if board else SCHEME
-    votes = "".join(f"&votes={contest}" for contest in code.contests)
-    return (
-        f"{base}stations/{code.station}?election={code.election}&revision={code.revision}&document={code.document}"
-        f"&papers={code.accounting}{votes}"
-    )
-
-
-def read_sheet_code(text: str) -> SheetCode:
-    """The inverse of print_code, whatever the board. Raises BallotboardError."""
-    parts = urlsplit(text.strip())
-    found = parse_qs(parts.query)
-    try:
-        station = int(parts.path.rpartition("/")[2])
-        [election], [revision], [document], [papers] = (
-            found[n] for n in ("election", "revision", "document", "papers")
-        )
-        return SheetCode(election, station, int(revision), document, papers, tuple(found.get("votes", ())))
-    except (KeyError, ValueError) as error:
-        raise BallotboardError(
-            "this is not the code of a result sheet: it names no station, revision and document"
-        ) from error
-
-
-def _join(*numbers: int) -> str:
-    return ".".join(map(str, numbers))

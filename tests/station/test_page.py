@@ -49,7 +49,7 @@ def test_a_day_in_buttons(board, place, browser, tmp_path):
     assert said(answer) == "1 was checked in here already." and 'action="/check-in"' not in answer.text
     browser.post("/check-in", data={"card": "0"})
     assert said(browser.post("/replace")) == "One spoiled paper replaced."
-    assert "the last voter has left?" in said(browser.post("/close")) and not place.state.closed
+    assert "has the last voter left?" in said(browser.post("/close")) and not place.state.closed
     assert said(browser.post("/close", data={"sure": "1"})) == "The station is closed. Count."
 
     figures = {
@@ -62,9 +62,11 @@ def test_a_day_in_buttons(board, place, browser, tmp_path):
         "c0.2": "0",
         "c0.3": "0",
     }
-    assert "counting begins at" in said(browser.post("/count", data=figures | {"by": "Ana"}))
+    assert "Counting begins at" in said(browser.post("/count", data=figures | {"by": "Ana"}))
     board.chain.advance_to(board.manifest.windows.count_not_before)
-    assert "a figure is missing" in said(browser.post("/count", data=figures | {"by": "Ana", "c0.3": ""}))
+    assert "The figure “Shall it be?: (invalid)” is missing" in said(
+        browser.post("/count", data=figures | {"by": "Ana", "c0.3": ""})
+    )
     answer = browser.post("/count", data=figures | {"by": "Ana", "in_box": "1"})  # what was typed is not lost
     assert (
         answer.status_code == 409
@@ -77,11 +79,12 @@ def test_a_day_in_buttons(board, place, browser, tmp_path):
     )
     answer = browser.post("/count", data=figures | {"by": "Ben"})
     assert "Both counts agree" in said(answer) and "NOT SIGNED YET" in answer.text
-    assert "does not open with this passphrase" in said(
+    assert "The key file does not open" in said(
         browser.post("/sign", data={"key": str(tmp_path / "ana"), "passphrase": "no"})
     )
     for name in ("ana", "ben"):
         assert said(browser.post("/sign", data={"key": str(tmp_path / name), "passphrase": "pass"})) == "Signed."
+    assert "No relayer is known here" in said(browser.post("/sync"))
     assert "In step with the public record" in said(
         browser.post("/sync", data={"key": str(tmp_path / "ana"), "passphrase": "pass"})
     )

@@ -10,12 +10,12 @@ import pytest
 import zxingcpp
 from PIL import Image, ImageDraw
 
+from protocol.sheet import print_code, sheet_code
 from station import actions
 from station.actions import NotDue
 from station.folder import StationFolder
 from station.papers import read_code
 from station.printing import print_papers, print_sheet
-from station.result import print_code, sheet_code
 from tests.station.world import until_counted
 
 pytestmark = pytest.mark.e2e

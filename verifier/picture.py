@@ -1,7 +1,11 @@
 """The central picture: where every station stands, sums by unit up to the nation, and what looks wrong, by rules that are written down.
 
+    known(log)                  what the record of a node says of stations      (a board keeps the same, as `Known`)
+    picture(known, now, …)      stations, sums by unit, flags, as one JSON value
+    flags(known, now, …)        the flags alone
+
 A pure function of the record (and of published figures to compare with, where there are any): anybody can draw it. A flag is a question to ask and
-no verdict; each carries the figures behind it. Before the embargo only who has reported is known, and nothing else is shown.
+no verdict; each carries the figures behind it. Before the embargo no figure of a station is on the record, so none is shown.
 """
 
 from __future__ import annotations
@@ -10,19 +14,20 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from chain.log import ElectionLog
-from protocol import election
-from protocol.attachments import Unit
-from protocol.counting import Conflict, count
-from protocol.election import LogRecord, OpenElection
+from protocol import election, paper
+from protocol.attachments import Station, Unit
+from protocol.counting import CountedSet, RollState, count
+from protocol.election import LogRecord
 from protocol.errors import BallotboardError
-from protocol.paper import StationResult, arithmetic
+from protocol.manifest import Manifest
+from protocol.paper import StationResult
 from protocol.records import CheckIns, Kind, StationHash
-from station.result import read_sheet_code, sheet_code
 
 FORMAT = "ballotboard/picture/v1"
 
@@ -36,6 +41,13 @@ SUDDEN_SHARE, SUDDEN_VOTES = 0.05, 10
 DIGIT_STATIONS, DIGIT_LEAST, DIGIT_LIMIT = 100, 100, 27.88
 """Last digits are looked at over so many stations at least, in counts of 100 and more; the chi-square value with 9 degrees of freedom that equal digits
 exceed once in a thousand."""
+
+read_result = lru_cache(maxsize=2**15)(StationResult.parse)
+"""StationResult.parse that knows what it has read: a board draws the picture again at every record, and reading a document takes a quarter of a millisecond."""
+
+_PARSERS: dict[Kind, Any] = {
+    Kind.CHECK_IN: CheckIns.parse, Kind.STATION_HASH: StationHash.parse, Kind.STATION_RESULT: read_result,
+}  # fmt: skip
 
 RULES: dict[str, tuple[str, str]] = {
     "silent": ("warning", "No result hash on the record 16 hours after counting began."),
@@ -56,10 +68,12 @@ RULES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Revision:
-    """One revision of a station: its hash record, and its document once revealed."""
+    """One revision of a station: the document that two officers signed (its SHA-256) in the record `signed`, and once it is `revealed`, that record and the document."""
 
     number: int
-    record: LogRecord
+    document: bytes
+    signed: LogRecord
+    revealed: LogRecord | None
     result: StationResult | None
 
 
@@ -71,58 +85,98 @@ class Published:
     units: Mapping[str, Sequence[int | None]]
 
 
-def picture(
-    log: ElectionLog, now: int, published: Published | None = None, scans: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """The picture as a JSON value (station/README.md, "Central picture"). `scans` are what `ballotboard station scan --json` printed at stations."""
-    opened = log.open()
-    revisions = _revisions(log)
-    state = election.roll_state(opened, log.records)
-    batches = [(r.position, batch) for r, batch in election.readable(log.records, Kind.CHECK_IN, CheckIns.parse)]
-    counted = count(state, [], batches, opened.stations, opened.manifest.revote, opened.manifest.channel)
-    standing = {number: _standing(opened, found[-1]) for number, found in revisions.items()}
-    registered = Counter(dict(opened.roll.unit_counts()))
-    units = _sum_up(opened, revisions, standing, registered)
+@dataclass(frozen=True)
+class Known:
+    """What the record says, as far as the picture needs it. `acts` are all records but the ballots, or with them; per unit, `registered` is the voters on
+    the roll and `online` those of them who voted online and took no paper; `check_ins` is what counting says of the check-ins; `size` that of the log."""
 
-    flags: list[dict[str, Any]] = []
-    flags += _timing(opened, revisions, now)
-    flags += _contents(opened, revisions, counted.check_ins)
-    flags += _turnout(opened, standing, log, registered, {index for _, batch in batches for index, _ in batch.entries})
-    flags += _check_in_flags(counted.conflicts, counted.void_check_ins, log)
-    flags += _published(units, published) if published else []
-    flags += _serials(opened, scans)
-    flags += _digits(opened, standing)
+    manifest: Manifest
+    units: Sequence[Unit]
+    stations: Sequence[Station]
+    acts: Sequence[LogRecord]
+    check_ins: CountedSet
+    registered: Mapping[int, int]
+    online: Mapping[int, int]
+    size: int
+
+    @cached_property
+    def revisions(self) -> dict[int, list[Revision]]:
+        """station → its revisions in order. What is said of a station that does not exist is nobody's."""
+        documents = {record.entry.body_hash: (record, result) for record, result in self._of(Kind.STATION_RESULT)}
+        found: dict[int, list[Revision]] = {}
+        for record, signed in self._of(Kind.STATION_HASH):
+            if signed.station >= len(self.stations):
+                continue
+            revealed = documents.get(signed.document, (None, None))
+            found.setdefault(signed.station, []).append(Revision(signed.revision, signed.document, record, *revealed))
+        return found
+
+    @cached_property
+    def standing(self) -> dict[int, StationResult]:
+        """station → the document that counts: the last one's, if it is revealed, is what it says it is, and adds up."""
+        last = {station: found[-1] for station, found in sorted(self.revisions.items())}
+        return {
+            s: revision.result for s, revision in last.items() if revision.result and not self.problems(s, revision)
+        }
+
+    def problems(self, station: int, revision: Revision) -> list[str]:
+        """Why a revealed document is not counted (protocol.election.standing_results); empty if it is."""
+        result = revision.result
+        assert result
+        if (result.station, result.revision) != (station, revision.number):
+            return [f"the document is of station {result.station}, revision {result.revision}"]
+        return list(paper.arithmetic(result, self.manifest, self.stations, self.units))
+
+    @cached_property
+    def check_in_stations(self) -> dict[int, int]:
+        """Position of a check-in record → its station."""
+        return {record.position: batch.station for record, batch in self._of(Kind.CHECK_IN)}
+
+    def _of(self, kind: Kind) -> Iterator[tuple[LogRecord, Any]]:
+        return election.readable(self.acts, kind, _PARSERS[kind])
+
+
+def known(log: ElectionLog) -> Known:
+    """From a node's log. Raises MissingRecord before the poll is open."""
+    opened = log.open()
+    state = election.roll_state(opened, log.records)
+    batches = list(election.readable(log.records, Kind.CHECK_IN, CheckIns.parse))
+    voted = {int.from_bytes(r.body[1:5], "big") for r in election.of_kind(log.records, Kind.BALLOT) if r.body}
+    on_paper = {index for _, batch in batches for index, _ in batch.entries}
+    return Known(
+        opened.manifest, opened.units, opened.stations, log.records, count_check_ins(opened.manifest, opened.stations, state, batches),
+        dict(opened.roll.unit_counts()), Counter(opened.roll.row(index)[1] for index in voted - on_paper if index < len(opened.roll)),
+        len(log.records),
+    )  # fmt: skip
+
+
+def count_check_ins(
+    manifest: Manifest, stations: Sequence[Station], state: RollState, batches: Sequence[tuple[LogRecord, CheckIns]]
+) -> CountedSet:
+    """What counting says of check-ins by themselves: conflicts, valid ones per station, void ones."""
+    return count(state, [], [(r.position, batch) for r, batch in batches], stations, manifest.revote, manifest.channel)
+
+
+def picture(
+    known: Known, now: int, published: Published | None = None, scans: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The picture as a JSON value (station/README.md, "The central picture"). `scans` are what `ballotboard station scan --json` printed at stations."""
     return {
-        "at": now, "contests": [{"id": c.id, "options": list(c.options), "title": c.title} for c in opened.manifest.contests],
-        "election": opened.manifest.election_id.hex(), "flags": flags, "format": FORMAT, "name": opened.manifest.name,
-        "practice": opened.manifest.practice, "size": len(log.records),
-        "stations": [_station(opened, number, revisions.get(number, []), counted.check_ins.get(number, 0)) for number in range(len(opened.stations))],
-        "units": units,
+        "at": now, "contests": [{"id": c.id, "options": list(c.options), "title": c.title} for c in known.manifest.contests],
+        "election": known.manifest.election_id.hex(), "flags": flags(known, now, published, scans), "format": FORMAT,
+        "name": known.manifest.name, "practice": known.manifest.practice, "size": known.size,
+        "stations": [_station(known, number) for number in range(len(known.stations))], "units": sums(known),
     }  # fmt: skip
 
 
-def check_sheet(log: ElectionLog, text: str) -> list[str]:
-    """In what a printed sheet's code differs from the record, in words; empty if it is what two officers signed, and, once revealed, its very figures."""
-    code = read_sheet_code(text)
-    if not log.manifest.election_id.hex().startswith(code.election):
-        return ["the sheet is of another election"]
-    found = [r for r in _revisions(log).get(code.station, []) if r.number == code.revision]
-    if not found:
-        return [f"no revision {code.revision} of station {code.station} is on the record"]
-    signed = StationHash.parse(found[0].record.body or b"").document.hex()
-    if signed != code.document:
-        return [f"the officers signed document {signed}, the sheet says {code.document}"]
-    if found[0].result is None:
-        return []
-    right = sheet_code(found[0].result, log.manifest.election_id)
-    wrong = (
-        [f"papers are {right.accounting}, the sheet says {code.accounting}"]
-        if right.accounting != code.accounting
-        else []
-    )
-    return wrong + (
-        [f"votes are {right.contests}, the sheet says {code.contests}"] if right.contests != code.contests else []
-    )
+def flags(
+    known: Known, now: int, published: Published | None = None, scans: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """What there is to ask about: `rule`, `severity`, `station` or `unit`, `text` in English, and the `figures` behind it."""
+    return [
+        *_timing(known, now), *_contents(known), *_turnout(known), *_check_in_flags(known),
+        *(_published(sums(known), published) if published else ()), *_serials(known, scans), *_digits(known),
+    ]  # fmt: skip
 
 
 def read_published(path: Path) -> Published:
@@ -153,41 +207,20 @@ def _json(path: Path) -> Any:
 # ---------------------------------------------------------------- the rows
 
 
-def _revisions(log: ElectionLog) -> dict[int, list[Revision]]:
-    documents = {
-        record.entry.body_hash: result
-        for record, result in election.readable(log.records, Kind.STATION_RESULT, StationResult.parse)
-    }
-    found: dict[int, list[Revision]] = {}
-    for record, signed in election.readable(log.records, Kind.STATION_HASH, StationHash.parse):
-        revision = Revision(signed.revision, record, documents.get(signed.document))
-        found.setdefault(signed.station, []).append(revision)
-    return found
-
-
-def _standing(opened: OpenElection, last: Revision) -> StationResult | None:
-    """The document that counts: the last one's, if it is revealed, is what it says it is, and adds up."""
-    result = last.result
-    if result is None or arithmetic(result, opened.manifest, opened.stations, opened.units):
-        return None
-    return result if result.revision == last.number else None
-
-
-def _station(opened: OpenElection, number: int, revisions: Sequence[Revision], check_ins: int) -> dict[str, Any]:
-    station = opened.stations[number]
+def _station(known: Known, number: int) -> dict[str, Any]:
+    station, revisions = known.stations[number], known.revisions.get(number, [])
     last = revisions[-1] if revisions else None
     state = "silent" if last is None else "reported" if last.result is None else "revealed"
     return {
-        "check_ins": check_ins, "name": station.name, "path": _path(opened.units, station.unit), "state": state, "station": number,
-        "revisions": [_revision(opened, before, revision) for before, revision in zip([None, *revisions], revisions, strict=False)],
+        "check_ins": known.check_ins.check_ins.get(number, 0), "name": station.name, "path": path(known.units, station.unit), "state": state,
+        "revisions": [_revision(before, revision) for before, revision in zip([None, *revisions], revisions, strict=False)], "station": number,
     }  # fmt: skip
 
 
-def _revision(opened: OpenElection, before: Revision | None, revision: Revision) -> dict[str, Any]:
+def _revision(before: Revision | None, revision: Revision) -> dict[str, Any]:
     result = revision.result
     value: dict[str, Any] = {
-        "document": StationHash.parse(revision.record.body or b"").document.hex(), "position": revision.record.position,
-        "revision": revision.number, "time": revision.record.entry.time,
+        "document": revision.document.hex(), "position": revision.signed.position, "revision": revision.number, "time": revision.signed.entry.time,
     }  # fmt: skip
     if result is None:
         return value
@@ -204,7 +237,7 @@ def _revision(opened: OpenElection, before: Revision | None, revision: Revision)
     return value
 
 
-def _path(units: Sequence[Unit], unit: int) -> list[str]:
+def path(units: Sequence[Unit], unit: int) -> list[str]:
     """Names from the root down to this unit."""
     names: list[str] = []
     while unit >= 0:
@@ -213,23 +246,21 @@ def _path(units: Sequence[Unit], unit: int) -> list[str]:
     return names[::-1]
 
 
-def _sum_up(
-    opened: OpenElection, revisions: Mapping[int, Sequence[Revision]], standing: Mapping[int, StationResult | None], registered: Counter[int]
-) -> list[dict[str, Any]]:  # fmt: skip
+def sums(known: Known) -> list[dict[str, Any]]:
     """Every unit with the sums of all stations in it; units come after their parents, so one pass from the end adds them up."""
-    contests = opened.manifest.contests
+    contests = known.manifest.contests
     rows: list[dict[str, Any]] = [
         {
             "blank": [0] * len(contests), "counted": 0, "invalid": [0] * len(contests), "issued": 0, "level": unit.level, "name": unit.name,
-            "parent": unit.parent, "registered": registered[number], "reported": 0, "revealed": 0, "stations": 0,
+            "parent": unit.parent, "registered": known.registered.get(number, 0), "reported": 0, "revealed": 0, "stations": 0,
             "totals": [[0] * contest.k for contest in contests], "unit": number,
         }
-        for number, unit in enumerate(opened.units)
+        for number, unit in enumerate(known.units)
     ]  # fmt: skip
-    for station in opened.stations:
-        row, result = rows[station.unit], standing.get(station.number)
+    for station in known.stations:
+        row, result = rows[station.unit], known.standing.get(station.number)
         row["stations"] += 1
-        row["reported"] += station.number in revisions
+        row["reported"] += station.number in known.revisions
         if result is None:
             continue
         row["revealed"] += 1
@@ -269,10 +300,10 @@ def _flag(
     }
 
 
-def _timing(opened: OpenElection, revisions: Mapping[int, Sequence[Revision]], now: int) -> Iterator[dict[str, Any]]:
-    windows = opened.manifest.windows
-    for station in opened.stations:
-        found, number = revisions.get(station.number), station.number
+def _timing(known: Known, now: int) -> Iterator[dict[str, Any]]:
+    windows = known.manifest.windows
+    for station in known.stations:
+        found, number = known.revisions.get(station.number), station.number
         if not found:
             if now >= windows.count_not_before + SILENT:
                 hours = (now - windows.count_not_before) // 3600
@@ -280,7 +311,7 @@ def _timing(opened: OpenElection, revisions: Mapping[int, Sequence[Revision]], n
                     "silent", f"{station.name}: no result {hours} hours after counting began", {"hours": hours}, number
                 )
             continue
-        took = found[0].record.entry.time - windows.count_not_before
+        took = found[0].signed.entry.time - windows.count_not_before
         if took > LATE:
             yield _flag(
                 "late", f"{station.name}: reported {took // 3600} hours after counting began", {"seconds": took}, number
@@ -293,26 +324,27 @@ def _timing(opened: OpenElection, revisions: Mapping[int, Sequence[Revision]], n
             yield _flag("unrevealed", text, {"revision": found[-1].number, "seconds": since}, number)
 
 
-def _contents(
-    opened: OpenElection, revisions: Mapping[int, Sequence[Revision]], check_ins: Mapping[int, int]
-) -> Iterator[dict[str, Any]]:
-    for number, found in sorted(revisions.items()):
-        name, last = opened.stations[number].name, found[-1].result
+def _contents(known: Known) -> Iterator[dict[str, Any]]:
+    for number, found in sorted(known.revisions.items()):
+        name, last = known.stations[number].name, found[-1].result
         for before, after in pairwise(found):
             if before.result is not None and after.result is not None:
-                yield from _sudden(opened, before.result, after.result, name)
+                yield from _sudden(known, before.result, after.result, name)
         if last is None:
             continue
-        if wrong := arithmetic(last, opened.manifest, opened.stations, opened.units):
+        if number not in known.standing:
+            wrong = known.problems(number, found[-1])
             yield _flag("arithmetic", f"{name}: {'; '.join(wrong)}", {"wrong": wrong}, number)
-        valid = check_ins.get(number, 0)
-        if valid != last.issued and not opened.manifest.practice:
+        valid = known.check_ins.check_ins.get(number, 0)
+        if valid != last.issued and not known.manifest.practice:
             text = f"{name}: {last.issued} papers issued, {valid} valid check-ins"
             yield _flag("check-ins", text, {"check_ins": valid, "issued": last.issued}, number)
 
 
-def _sudden(opened: OpenElection, before: StationResult, after: StationResult, name: str) -> Iterator[dict[str, Any]]:
+def _sudden(known: Known, before: StationResult, after: StationResult, name: str) -> Iterator[dict[str, Any]]:
     for old, new in zip(before.contests, after.contests, strict=False):
+        if old.contest != new.contest or not 0 <= new.contest < len(known.manifest.contests):
+            continue  # it is flagged for its arithmetic
         moved = [b - a for a, b in zip(old.counts, new.counts, strict=False)]
         most = max(map(abs, moved), default=0)
         large = most >= SUDDEN_VOTES and most >= SUDDEN_SHARE * max(before.counted, after.counted)
@@ -322,6 +354,7 @@ def _sudden(opened: OpenElection, before: StationResult, after: StationResult, n
                 "before": list(old.counts),
                 "contest": new.contest,
                 "reason": after.reason,
+                "revision": after.revision,
             }
             text = f"{name}: revision {after.revision} moves an option by {most} of {before.counted} papers ({after.reason})"
             yield _flag("revision", text, figures, after.station)
@@ -331,48 +364,30 @@ def _leader(counts: Sequence[int]) -> int:
     return max(range(len(counts)), key=counts.__getitem__, default=-1)
 
 
-def _turnout(
-    opened: OpenElection, standing: Mapping[int, StationResult | None], log: ElectionLog, registered: Counter[int], on_paper: set[int]
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    if opened.manifest.practice:
+def _turnout(known: Known) -> Iterator[dict[str, Any]]:
+    if known.manifest.practice:
         return
-    online = Counter(
-        opened.roll.row(index)[1]
-        for index in {
-            int.from_bytes(record.body[1:5], "big")
-            for record in election.of_kind(log.records, Kind.BALLOT)
-            if record.body
-        }
-        if index < len(opened.roll) and index not in on_paper
-    )
     issued: Counter[int] = Counter()
-    for number, result in standing.items():
-        issued[opened.stations[number].unit] += result.issued if result else 0
+    for number, result in known.standing.items():
+        issued[known.stations[number].unit] += result.issued
     for unit in sorted(issued):
-        if issued[unit] + online[unit] > registered[unit]:
-            name = opened.units[unit].name
-            figures = {"issued": issued[unit], "online": online[unit], "registered": registered[unit]}
-            text = f"{name}: {issued[unit]} papers and {online[unit]} online voters, of {registered[unit]} on the roll"
-            yield _flag("turnout", text, figures, unit=unit)
+        online, registered = known.online.get(unit, 0), known.registered.get(unit, 0)
+        if issued[unit] + online > registered:
+            text = f"{known.units[unit].name}: {issued[unit]} papers and {online} online voters, of {registered} on the roll"
+            yield _flag(
+                "turnout", text, {"issued": issued[unit], "online": online, "registered": registered}, unit=unit
+            )
 
 
-def _check_in_flags(
-    conflicts: Sequence[Conflict], void: Sequence[tuple[int, int]], log: ElectionLog
-) -> Iterator[dict[str, Any]]:
-    stations = {r.position: batch.station for r, batch in election.readable(log.records, Kind.CHECK_IN, CheckIns.parse)}
-    for found in conflicts:
-        where = (stations[found.first], stations[found.second])
-        figures = {
-            "first": found.first,
-            "roll_index": found.roll_index,
-            "second": found.second,
-            "stations": list(where),
-        }
+def _check_in_flags(known: Known) -> Iterator[dict[str, Any]]:
+    for found in known.check_ins.conflicts:
+        where = [known.check_in_stations[position] for position in (found.first, found.second)]
+        figures = {"first": found.first, "roll_index": found.roll_index, "second": found.second, "stations": where}
         text = f"roll index {found.roll_index} was checked in at station {where[0]} (record {found.first}) and at station {where[1]} (record {found.second})"
         yield _flag("conflict", text, figures, where[1])
-    for position, index in void:
+    for position, index in known.check_ins.void_check_ins:
         text = f"record {position}: the check-in of roll index {index} is void"
-        yield _flag("void", text, {"position": position, "roll_index": index}, stations[position])
+        yield _flag("void", text, {"position": position, "roll_index": index}, known.check_in_stations[position])
 
 
 def _published(units: Sequence[Mapping[str, Any]], published: Published) -> Iterator[dict[str, Any]]:
@@ -389,24 +404,20 @@ def _published(units: Sequence[Mapping[str, Any]], published: Published) -> Iter
             yield _flag("official", text, figures, unit=row["unit"])
 
 
-def _serials(opened: OpenElection, scans: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _serials(known: Known, scans: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for scan in scans:
         figures = {name: scan[name] for name in ("duplicates", "foreign", "forged") if scan.get(name)}
         if figures:
             station = int(scan["station"])
             words = ", ".join(f"{number} {name}" for name, number in figures.items())
-            yield _flag("serials", f"{opened.stations[station].name}: {words}", figures, station)
+            yield _flag("serials", f"{known.stations[station].name}: {words}", figures, station)
 
 
-def _digits(opened: OpenElection, standing: Mapping[int, StationResult | None]) -> Iterator[dict[str, Any]]:
-    for index, contest in enumerate(opened.manifest.contests):
+def _digits(known: Known) -> Iterator[dict[str, Any]]:
+    for index, contest in enumerate(known.manifest.contests):
         for option, name in enumerate(contest.options):
             counts = [
-                c.counts[option]
-                for result in standing.values()
-                if result
-                for c in result.contests
-                if c.contest == index
+                c.counts[option] for result in known.standing.values() for c in result.contests if c.contest == index
             ]
             digits = Counter(number % 10 for number in counts if number >= DIGIT_LEAST)
             stations = digits.total()
@@ -419,6 +430,10 @@ def _digits(opened: OpenElection, standing: Mapping[int, StationResult | None]) 
                 text = (
                     f"{contest.id}, {name}: last digits over {stations} stations are {spread}, chi-square {value:.1f}"
                 )
-                yield _flag(
-                    "digits", text, {"chi_square_milli": round(1000 * value), "digits": spread, "stations": stations}
-                )
+                figures = {
+                    "chi_square_milli": round(1000 * value),
+                    "contest": index,
+                    "digits": spread,
+                    "option": option,
+                }
+                yield _flag("digits", text, figures | {"stations": stations})
