@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from protocol import merkle
 from protocol.ballot import read_header
-from protocol.encoding import canonical_json, members, parse_json, unhex
+from protocol.encoding import Reader, canonical_json, members, parse_json, u8, u64, unhex
 from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import Manifest, RoleKind
 from protocol.records import Entry, Kind, LogHead
@@ -20,6 +21,18 @@ from protocol.records import Entry, Kind, LogHead
 RECEIPT_FORMAT = "ballotboard/receipt/v1"
 PROMISE_FORMAT = "ballotboard/promise/v1"
 REFUSAL_FORMAT = "ballotboard/refusal/v1"
+
+CODE_PREFIX = "BBR:"
+"""How the text of a receipt's code begins."""
+
+CODE_VERSION = 1
+"""The first byte of what is in a code."""
+
+CHECKSUM = 4
+"""Bytes of SHA-256 at the end of a code: a misread one is told from a forged one, with one chance in 2^32 to err."""
+
+MAX_CODE = 3_522
+"""Digits after the prefix: of 64 proof nodes, more than a log of 2^64 records needs, and less than the largest QR code holds."""
 
 
 class ReceiptWrong(BallotboardError):
@@ -114,6 +127,60 @@ def check_statement(value: Any, manifest: Manifest) -> Promise | Refusal:
 
 
 @dataclass(frozen=True)
+class CompactReceipt:
+    """What of a receipt fits into a QR code: the log entry, which names the ballot by its hash, and the proof that it is in the tree of `head`."""
+
+    chain_id: int
+    contract: bytes
+    election_id: bytes
+    entry: Entry
+    head: LogHead
+    position: int
+    proof: tuple[bytes, ...]
+
+    @property
+    def ballot_hash(self) -> bytes:
+        return self.entry.body_hash
+
+    def check(self) -> None:
+        """Raises ReceiptWrong at the first step that fails: entry → inclusion → head."""
+        _check_inclusion(self)
+
+    def code(self) -> str:
+        """The text of the QR code: CODE_PREFIX and base32, all of it in the alphabet that QR codes pack tightly."""
+        data = u8(CODE_VERSION) + u64(self.chain_id) + self.contract + self.election_id + self.entry.encode()
+        data += u64(self.position) + self.head.body() + b"".join(self.proof)
+        return CODE_PREFIX + base64.b32encode(data + _checksum(data)).decode().rstrip("=")
+
+    @staticmethod
+    def read_code(text: str) -> CompactReceipt:
+        """The inverse of `code`; white space and lower case, which mail and keyboards bring in, do not matter. Raises Malformed."""
+        field, text = "receipt-code", "".join(text.split()).upper()
+        if not text.startswith(CODE_PREFIX):
+            raise Malformed(field, f"does not begin with {CODE_PREFIX}")
+        digits = text.removeprefix(CODE_PREFIX)
+        if len(digits) > MAX_CODE:
+            raise Malformed(field, "is longer than any")
+        try:
+            data = base64.b32decode(digits + "=" * (-len(digits) % 8))
+        except ValueError as error:
+            raise Malformed(field, "has characters that no code has, or was cut short") from error
+        reader, proven = Reader(data[:-CHECKSUM], field), data[:-CHECKSUM]
+        if data[-CHECKSUM:] != _checksum(proven):
+            raise Malformed(field, "was misread or cut short: its checksum is wrong")
+        if reader.integer(1, "version") != CODE_VERSION:
+            raise Malformed(f"{field}.version", f"expected {CODE_VERSION}: a newer program may read it")
+        receipt = CompactReceipt(
+            chain_id=reader.integer(8, "chain"), contract=reader.take(20, "contract"), election_id=reader.take(32, "election"),
+            entry=Entry.parse(reader.take(40, "entry")), position=reader.integer(8, "position"),
+            head=LogHead(reader.integer(8, "size"), reader.take(32, "root")), proof=_nodes(reader),
+        )  # fmt: skip
+        if receipt.code() != text:
+            raise Malformed(field, "is not the one way to write it")
+        return receipt
+
+
+@dataclass(frozen=True)
 class Receipt:
     """A voter's receipt: the ballot, its log entry, and the proof that the entry is in the tree of `head`."""
 
@@ -171,14 +238,18 @@ class Receipt:
 
     def check(self) -> None:
         """Raises ReceiptWrong at the first step that fails: ballot → entry → inclusion → head."""
-        if self.entry.kind != Kind.BALLOT:
-            raise ReceiptWrong("the entry is not a ballot's")
         if self.entry.body_hash != self.ballot_hash:
             raise ReceiptWrong("the ballot's hash is not the one in the log entry: this is another ballot")
-        if not merkle.verify_inclusion(self.entry.leaf(), self.position, self.head.size, self.proof, self.head.root):
-            raise ReceiptWrong(
-                "the proof does not lead from the log entry to the head: the entry is not shown to be in this log"
-            )
+        _check_inclusion(self)
+
+    def compact(self) -> CompactReceipt:
+        """What of it fits into a QR code. Raises ReceiptWrong where it proves nothing."""
+        self.check()
+        if not 0 <= self.chain_id < 2**64:
+            raise ReceiptWrong(f"there is no chain {self.chain_id}")
+        return CompactReceipt(
+            self.chain_id, self.contract, self.election_id, self.entry, self.head, self.position, self.proof
+        )
 
 
 def parse_head(value: Any, field: str) -> LogHead:
@@ -188,3 +259,25 @@ def parse_head(value: Any, field: str) -> LogHead:
 
 def _tag(name: str) -> bytes:
     return f"ballotboard/v1/{name}".encode()
+
+
+def _check_inclusion(receipt: Receipt | CompactReceipt) -> None:
+    if receipt.entry.kind != Kind.BALLOT:
+        raise ReceiptWrong("the entry is not a ballot's")
+    if not merkle.verify_inclusion(
+        receipt.entry.leaf(), receipt.position, receipt.head.size, receipt.proof, receipt.head.root
+    ):
+        raise ReceiptWrong(
+            "the proof does not lead from the log entry to the head: the entry is not shown to be in this log"
+        )
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.sha256(_tag("receipt-code") + data).digest()[:CHECKSUM]
+
+
+def _nodes(reader: Reader) -> tuple[bytes, ...]:
+    nodes = []
+    while reader.left:
+        nodes.append(reader.take(32, "proof"))
+    return tuple(nodes)

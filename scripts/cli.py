@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "trustee": ("trustee.cli:app", "", "A trustee: the joint key, later the decryption of totals."),
     "station": ("station.cli:app", "station", "A polling station: check-ins, paper counts, signed results."),
     "vote": ("voter.cli:vote", "", "Fill a ballot, cast or audit it, keep the receipt."),
+    "receipt": ("voter.receipt_cli:app", "", "A voter's receipt as a QR code, to print or to keep on a phone."),
     "relayer": ("relayer.cli:app", "relayer", "The relayer: takes ballots in and gets them onto the chain."),
     "board": ("bulletin.cli:app", "board", "The public bulletin board: index and serve."),
     "rollup": ("scripts.national:app", "rollup", "Sums from units to the nation, checked at any level."),

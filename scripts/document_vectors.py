@@ -119,6 +119,10 @@ BINARY: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "report commitment": (records.Report.parse, records.Report(True, *map(_digest, "abc")).commitment()),
     "counted-row": (CountedRow.parse, CountedRow(9, 4, Status.SUPERSEDED, 12).encode()),
     "rows": (lambda body: unpack(body, "rows"), b"\x00\x01a\x00\x00"),
+    "receipt-code": (
+        lambda body: receipt.CompactReceipt.read_code(body.decode(errors="replace")),
+        receipt.Receipt.parse(_receipt()).compact().code().encode(),
+    ),
 }
 
 ANY_LENGTH = {"extension", "station"}
@@ -157,6 +161,7 @@ SPECIAL_BYTES = [
     ("entry", "kind 17", 0, b"\x11"), ("station", "not its row position", 3, b"\x01"), ("station", "an inner unit", 7, b"\x00"),
     ("station", "one officer", 8, b"\x01"), ("station", "the same officer twice", 29, b"\x0a" * 20), ("station", "a name that is not UTF-8", 49, b"\xff"),
     ("station-hash", "revision 0", 7, b"\x00"), ("extension", "a reason that is not UTF-8", 6, b"\xff"), ("report", "form 2", 0, b"\x02"),
+    ("receipt-code", "another prefix", 2, b"X"), ("receipt-code", "a misread digit", 100, b"7"), ("receipt-code", "a digit that is none", 100, b"1"),
     ("report", "verdict 2", 1, b"\x02"), ("counted-row", "status 7", 12, b"\x07"), ("rows", "a row cut short", 4, b"\x01"),
 ]  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 No token computes in ristretto255, so the share itself cannot stay inside: what stays inside is an AES key, not extractable, that encrypts the
 keystore's key. The file is worthless without the token and its PIN, which most tokens let nobody guess (they lock themselves), and the share
-is in memory while a command runs. Needs the package python-pkcs11 and the token's module (a shared library).
+is in memory while a command runs. Needs the package python-pkcs11 (extra `token`) and the token's module (a shared library).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _session(token: Token, pin: str, write: bool = False) -> Iterator[Any]:
     try:
         import pkcs11
     except ModuleNotFoundError as error:
-        raise TokenError("a token needs the package python-pkcs11: pip install python-pkcs11") from error
+        raise TokenError("a token needs the package python-pkcs11: pip install 'ballotboard[token]'") from error
     path = token.module or os.environ.get(MODULE_VARIABLE) or next(filter(os.path.exists, MODULES), "")
     if not path:
         raise TokenError(f"no module of a token is known: name its shared library in {MODULE_VARIABLE}")

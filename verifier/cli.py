@@ -25,7 +25,7 @@ from chain.console import (
 from chain.errors import NodeUnreachable
 from protocol.encoding import unhex
 from protocol.errors import BallotboardError
-from protocol.receipt import RECEIPT_FORMAT, Receipt, ReceiptWrong
+from protocol.receipt import CODE_PREFIX, RECEIPT_FORMAT, ReceiptWrong
 from protocol.records import Kind
 from verifier import certify, check, checks, diff, html, receipts, watch
 from verifier.ballots import Work
@@ -66,7 +66,9 @@ EvidenceOption = Annotated[
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Write the report to this file too, as one page that needs nothing else.")
 ]
-Files = Annotated[list[Path], typer.Argument(help="Receipt files.")]
+Files = Annotated[
+    list[Path], typer.Argument(help="Receipt files, pictures of their QR codes, or the text of a code (BBR:…).")
+]
 
 
 @app.command()
@@ -175,16 +177,17 @@ def receipt(
     """Check receipts, offline; with an archive or a node (--rpc and --contract, or --board) also against its log, and what became of the ballots.
 
     A file may hold, beside the receipt, the validators' evidence and the manifest: {"receipt": …, "evidence": …, "manifest": …}.
+    It may also be a picture of the receipt's QR code, which `ballotboard receipt qr` draws.
 
-    Example: ballotboard verify receipt receipt.json --archive election.archive
+    Example: ballotboard verify receipt receipt.json photo.jpg --archive election.archive
     """
-    held = [receipts.read_file(read_bytes(path)) for path in files]
+    held = [receipts.read_file(str(path).encode() if _is_code(path) else read_bytes(path)) for path in files]
     found = [one.receipt for one in held]
     proof, body = (read_bytes(path) if path else b"" for path in (evidence, manifest))
     values: list[dict[str, Any]] = []
     for path, one, given in zip(files, found, held, strict=True):
         value: dict[str, Any] = {
-            "file": str(path),
+            "file": f"{str(path)[:12]}…" if _is_code(path) else str(path),
             "ballot": one.ballot_hash.hex(),
             "position": one.position,
             "roll_index": receipts.roll_index(one),
@@ -419,7 +422,12 @@ def _source(
     return NodeSource(found.rpc, found.contract, found.comet, given, memory * 2**20, found.holders)
 
 
-def _signed(receipt: Receipt, proof: bytes, manifest: bytes) -> tuple[bool | None, str]:
+def _is_code(path: Path) -> bool:
+    """Whether what was given for a file is the text of a code itself."""
+    return str(path).upper().startswith(CODE_PREFIX)
+
+
+def _signed(receipt: receipts.AnyReceipt, proof: bytes, manifest: bytes) -> tuple[bool | None, str]:
     """(whether the validators' signatures were checked and hold, in words); what was not checked says so. Raises ReceiptWrong."""
     if not proof:
         return None, "It came without the validators' signatures, so nothing shows yet that they recorded it."

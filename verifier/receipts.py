@@ -21,9 +21,9 @@ from protocol.encoding import canonical_json, members, parse_json, unhex
 from protocol.errors import BallotboardError, Malformed
 from protocol.group import parse_point
 from protocol.manifest import Contest, Manifest, parse_contest
-from protocol.receipt import Receipt, ReceiptWrong, check_statement
+from protocol.receipt import CODE_PREFIX, CompactReceipt, Receipt, ReceiptWrong, check_statement
 from protocol.records import Kind
-from verifier import checks
+from verifier import checks, pictures
 from verifier.case import Case
 
 AUDIT_FORMAT = "ballotboard/audited-ballot/v1"
@@ -56,20 +56,27 @@ class Fate:
         return FATES[self.row.status].format(self.row.reference)
 
 
-def roll_index(receipt: Receipt) -> int:
-    """The row of the roll that the receipt's ballot names."""
-    return read_header(receipt.ballot)[0]
+AnyReceipt = Receipt | CompactReceipt
+"""A receipt's file, or what its QR code holds of it."""
 
 
-def offline(receipt: Receipt, others: Sequence[Receipt] = ()) -> list[str]:
+def roll_index(receipt: AnyReceipt) -> int | None:
+    """The row of the roll that the receipt's ballot names. A code has only the ballot's hash: None."""
+    return read_header(receipt.ballot)[0] if isinstance(receipt, Receipt) else None
+
+
+def offline(receipt: AnyReceipt, others: Sequence[AnyReceipt] = ()) -> list[str]:
     """What the receipt proves by itself, in sentences. Raises ReceiptWrong where it proves nothing. `others` were given with it."""
     receipt.check()
-    same = Counter(map(roll_index, others))[roll_index(receipt)]
+    index = roll_index(receipt)
+    same = Counter(map(roll_index, others))[index] if index is not None else 0
     lines = [
         f"Your ballot {receipt.ballot_hash.hex()} is record {receipt.position} of the log, unchanged.",
         f"The log is that of election {receipt.election_id.hex()}, contract 0x{receipt.contract.hex()} on chain {receipt.chain_id}.",
         f"It had {receipt.head.size} records under the root {receipt.head.root.hex()}: compare the root with the public board's or another voter's.",
-        f"The roll index is {roll_index(receipt)}: compare it with your card. On another card, this receipt is not yours.",
+        f"The roll index is {index}: compare it with your card. On another card, this receipt is not yours."
+        if index is not None
+        else "It is yours if this is the ballot's hash that you were shown when you voted: a code has not the ballot itself.",
         "It does not show your choice, to you or anybody, nor that the ballot counts: a later vote, or one on paper, may stand instead.",
     ]
     if same > 1:
@@ -81,14 +88,22 @@ def offline(receipt: Receipt, others: Sequence[Receipt] = ()) -> list[str]:
 class Held:
     """What is in a receipt's file: the receipt and, where they came with it, the validators' evidence and the manifest (else empty)."""
 
-    receipt: Receipt
+    receipt: AnyReceipt
     evidence: bytes = b""
     manifest: bytes = b""
 
 
 def read_file(data: bytes) -> Held:
     """A receipt, or an object with a `receipt` and perhaps its `evidence` and `manifest`, as relayers give it; what else it has is not looked
-    at. Raises Malformed."""
+    at. Or the text of a receipt's code, or a picture of it. Raises Malformed, NoCode."""
+    if data.lstrip()[: len(CODE_PREFIX)].upper() == CODE_PREFIX.encode():
+        return Held(CompactReceipt.read_code(data.decode(errors="replace")))
+    if data.startswith(b"%PDF-"):
+        raise pictures.NoCode(
+            "a PDF is for printing: give the file, the .svg or .png, a photo of the print, or the code's text"
+        )
+    if pictures.is_picture(data):
+        return Held(read_codes(pictures.texts(data)))
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -99,7 +114,15 @@ def read_file(data: bytes) -> Held:
     return Held(Receipt.parse(canonical_json(value["receipt"])), **parts)
 
 
-def sealed(receipt: Receipt, proof: bytes, manifest: bytes) -> str:
+def read_codes(texts: Sequence[str]) -> CompactReceipt:
+    """The receipt among the texts of the codes in a picture. Raises Malformed, NoCode."""
+    found = sorted({text for text in texts if text.startswith(CODE_PREFIX)})
+    if len(found) != 1:
+        raise pictures.NoCode(f"the picture shows the codes of {len(found)} receipts: give a picture of one")
+    return CompactReceipt.read_code(found[0])
+
+
+def sealed(receipt: AnyReceipt, proof: bytes, manifest: bytes) -> str:
     """What the validators' evidence proves of a receipt, offline, in a sentence. Raises ReceiptWrong where it does not prove it.
 
     The manifest is the one whose hash is the election id; the evidence is of the receipt's head, or of its record.
@@ -118,12 +141,15 @@ def sealed(receipt: Receipt, proof: bytes, manifest: bytes) -> str:
             raise ReceiptWrong("the validators signed for another log than the receipt's")
     elif (proven.position, proven.entry) != (receipt.position, receipt.entry):
         raise ReceiptWrong("the validators signed for another record than the receipt's")
-    elif (proven.block, proven.block_hash) != (receipt.block_number, receipt.block_hash):
+    elif isinstance(receipt, Receipt) and (proven.block, proven.block_hash) != (
+        receipt.block_number,
+        receipt.block_hash,
+    ):
         raise ReceiptWrong("the validators signed for another block than the receipt's")
     return f"Validators with {proven.signed_power} of {proven.total_power} power signed for it in block {proven.block}: no single node made it up."
 
 
-def compare(receipts: Sequence[Receipt], case: Case) -> list[Fate | ReceiptWrong]:
+def compare(receipts: Sequence[AnyReceipt], case: Case) -> list[Fate | ReceiptWrong]:
     """For each receipt, which passed `offline`, what the log says of it, or why it is not of this log.
 
     Raises BallotboardError where the log itself does not stand.
@@ -133,7 +159,17 @@ def compare(receipts: Sequence[Receipt], case: Case) -> list[Fate | ReceiptWrong
             raise BallotboardError(
                 f"the node's log does not stand: {result.check.id} ({result.check.title}): {result.detail}"
             )
-    log, wanted = case.log, {roll_index(receipt) for receipt in receipts}
+    log = case.log
+
+    def index_of(receipt: AnyReceipt) -> int | None:
+        """The ballot's row; for a code, the one that the log's ballot at its place names (whether it is that ballot is asked below)."""
+        if isinstance(receipt, Receipt):
+            return roll_index(receipt)
+        at = log.ballots.below(receipt.position)
+        there = at < len(log.ballots.positions) and log.ballots.positions[at] == receipt.position
+        return log.ballots.rows[at] if there else None
+
+    wanted = {index_of(receipt) for receipt in receipts}
     mine = [number for number, row in enumerate(log.ballots.rows) if row in wanted]
     rows: dict[int, CountedRow] = {}
     if case.of_kind(Kind.SETTLEMENT):
@@ -151,7 +187,7 @@ def compare(receipts: Sequence[Receipt], case: Case) -> list[Fate | ReceiptWrong
     for receipt in receipts:
         try:
             _same_log(receipt, case, roots)
-            index = roll_index(receipt)
+            index = index_of(receipt)
             attempts = tuple(log.ballots.positions[number] for number in mine if log.ballots.rows[number] == index)
             found.append(Fate(rows.get(receipt.position), attempts))
         except ReceiptWrong as wrong:
@@ -159,7 +195,7 @@ def compare(receipts: Sequence[Receipt], case: Case) -> list[Fate | ReceiptWrong
     return found
 
 
-def _same_log(receipt: Receipt, case: Case, roots: dict[int, bytes]) -> None:
+def _same_log(receipt: AnyReceipt, case: Case, roots: dict[int, bytes]) -> None:
     manifest, claims = case.manifest, case.claims
     if (receipt.chain_id, receipt.contract, receipt.election_id) != (
         manifest.chain_id,
@@ -171,6 +207,8 @@ def _same_log(receipt: Receipt, case: Case, roots: dict[int, bytes]) -> None:
         raise ReceiptWrong(
             "the node's log does not extend the receipt's: two logs have been shown; keep the receipt, it is proof"
         )
+    if isinstance(receipt, CompactReceipt):
+        return
     if claims.blocks and claims.blocks[receipt.position] != (receipt.block_number, receipt.block_hash):
         raise ReceiptWrong("the record is in another block than the receipt says")
     if receipt.promise is not None:

@@ -142,7 +142,7 @@ def _cast(ballot: booth.Filled, relayers: list[str], path: Path | None, wait: bo
     note(
         f"Cast: your ballot is record {receipt.position} of the log, and {path} proves it.\n"
         "The receipt proves that this ballot is on the record, unchanged. It does not show how you voted, to anybody. Whether it counts is fixed when"
-        " the poll is settled: a later ballot or a paper ballot of yours may replace it. Keep it, and check it then: ballotboard verify receipt, or any bulletin board."
+        " the poll is settled: a later ballot or a paper ballot of yours may replace it. Keep it, and check it then: ballotboard verify receipt, or any bulletin board. For paper or a phone: ballotboard receipt qr."
     )
     return {**result, "state": "final", "position": receipt.position, "receipt": str(path)}
 

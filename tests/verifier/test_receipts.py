@@ -16,7 +16,7 @@ from protocol import merkle
 from protocol.encoding import canonical_json, parse_json
 from protocol.errors import BallotboardError, Malformed
 from protocol.group import base
-from protocol.receipt import Receipt, ReceiptWrong
+from protocol.receipt import CompactReceipt, Receipt, ReceiptWrong
 from protocol.records import Entry, LogHead
 from tests.chain import evidence_world
 from tests.tamper.builder import CHAIN_ID, CHOICES, CONTRACT, COUNTED_TOTALS, Election, hold, reseal
@@ -25,6 +25,7 @@ from verifier import receipts
 from verifier.case import Case
 from verifier.cli import app, read_promises
 from verifier.receipts import Fate
+from voter.receipt_cli import app as receipt_app
 
 
 def receipt_of(name: str, e: Election | None = None, size: int | None = None) -> Receipt:
@@ -148,6 +149,65 @@ def test_a_log_that_does_not_stand_says_nothing_of_a_receipt() -> None:
     broken = claims(reseal(changed(1, body=b"{}")))
     with pytest.raises(BallotboardError, match="the node's log does not stand: E01"):
         receipts.compare([receipt_of("row 1")], Case(broken))
+
+
+# ---------------------------------------------------------------- receipts as codes
+
+
+def test_a_code_says_of_a_ballot_what_the_file_says_offline_and_against_a_log() -> None:
+    names = list(honest().cast)
+    codes = [CompactReceipt.read_code(receipt_of(name).compact().code()) for name in names]
+    assert receipts.compare(codes, case_of(honest())) == [fate(name) for name in names]
+    lines = " ".join(receipts.offline(codes[0], codes))
+    assert codes[0].ballot_hash.hex() in lines and codes[0].head.root.hex() in lines and "roll index is" not in lines
+    for wrong, why in (
+        (receipt_of("row 1", hold(vote=lambda e: (Election.vote(e), e.append_ballots(2190, [e.cast["row 3"]])))).compact(), "two logs"),
+        (replace(codes[0], election_id=bytes(32)), "another election"),
+    ):  # fmt: skip
+        [found] = receipts.compare([wrong], case_of(honest()))
+        assert isinstance(found, ReceiptWrong) and why in str(found)
+
+
+def test_validators_evidence_goes_with_a_code_as_with_the_file(network: Signed) -> None:
+    e, world = network
+    one = receipt_of("row 1", e).compact()
+    assert "Validators with 4 of 4" in receipts.sealed(one, world.head().body(), e.manifest.body)
+    with pytest.raises(ReceiptWrong, match="another log"):
+        receipts.sealed(receipt_of("row 1", e, 20).compact(), world.head().body(), e.manifest.body)
+
+
+def test_a_file_a_drawing_a_picture_and_the_text_of_its_code_verify_alike(tmp_path: Path) -> None:
+    path = tmp_path / "receipt.json"
+    path.write_bytes(receipt_of("row 1").body())
+    drawn = [tmp_path / f"receipt.{kind}" for kind in ("svg", "png")]
+    for one in drawn:
+        made = CliRunner().invoke(receipt_app, ["qr", str(path), "--out", str(one), "--json"])
+        assert made.exit_code == 0, made.output
+    code = json.loads(made.stdout)["code"]
+    typed = tmp_path / "code.txt"
+    typed.write_text("\n".join(code[i : i + 60] for i in range(0, len(code), 60)).lower())
+    assert CliRunner().invoke(receipt_app, ["qr", str(path)]).stdout.strip() == code
+    found = run("receipt", str(path), *map(str, drawn), code, str(typed), "--json")
+    values = json.loads(found.stdout)
+    assert found.exit_code == 0 and {value["ok"] for value in values} == {True}
+    assert len({(value["ballot"], value["position"]) for value in values}) == 1
+    assert [value["roll_index"] for value in values] == [1, None, None, None, None]
+    forged = replace(receipt_of("row 1").compact(), position=3).code()
+    assert run("receipt", forged).exit_code == 1
+
+
+def test_what_cannot_be_drawn_or_read_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "receipt.json"
+    path.write_bytes(receipt_of("row 1").body())
+    for arguments, why in ((["qr", str(path), "--out", "x.gif"], "end the name in .svg, .png, .pdf"), (["qr", str(tmp_path / "none")], "cannot read")):  # fmt: skip
+        assert why in str(CliRunner().invoke(receipt_app, arguments).exception)
+    two = tmp_path / "two.svg"
+    two.write_text(
+        f"<svg><desc>{receipt_of('row 1').compact().code()} {receipt_of('row 3').compact().code()}</desc></svg>"
+    )
+    two.with_suffix(".pdf").write_bytes(b"%PDF-1.7")
+    assert "for printing" in str(run("receipt", str(two.with_suffix(".pdf"))).exception)
+    assert "the codes of 2 receipts" in str(run("receipt", str(two)).exception)
 
 
 # ---------------------------------------------------------------- receipts with the validators' signatures
@@ -351,7 +411,10 @@ def test_an_audited_ballot_on_the_command_line(tmp_path: Path) -> None:
 
 def test_promises_are_taken_from_all_files_that_hold_them(tmp_path: Path) -> None:
     path, promise = tmp_path / "file.json", {"promise": {"ballot": "00"}, "signature": "00"}
-    evidence = {"format": "ballotboard/evidence/v1", "statements": [promise, {"refusal": {}, "signature": "00"}]}
+    evidence = {
+        "format": "ballotboard/relayer-statements/v1",
+        "statements": [promise, {"refusal": {}, "signature": "00"}],
+    }
     for value in (promise, [promise], evidence, {"format": "ballotboard/receipt/v1", "promise": promise}):
         path.write_text(json.dumps(value))
         assert read_promises(path) == [promise]
