@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as PathParam
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from nacl.signing import SigningKey
@@ -32,10 +32,14 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bulletin import views
+from bulletin import regions, uploads, views
+from bulletin import stations as places
+from bulletin.archivist import Archivist
+from bulletin.archivist import value as archive_value
 from bulletin.checkpoint import NoSuchTile, checkpoint, entries, origin, tile, verifier_key
 from bulletin.feed import MAX_LISTENERS, Feed
 from bulletin.indexer import Indexer
+from bulletin.limits import Limiter
 from bulletin.store import Cursor, Reading, Store, StoreError
 from bulletin.views import Poll, Value
 from bulletin.words import ENGLISH, LANGUAGES, Words, iso, negotiate
@@ -47,8 +51,12 @@ from protocol.election import LogRecord
 from protocol.encoding import canonical_json
 from protocol.errors import BallotboardError
 from protocol.paper import StationResult
-from protocol.receipt import Receipt
+from protocol.receipt import CODE_PREFIX, CompactReceipt, Receipt
 from protocol.records import Kind
+from protocol.sheet import BadSheetCode, read_sheet_code
+from verifier import picture, sheets
+from verifier import pictures as picture_files
+from verifier.pictures import NoCode
 
 API = "/api/v1"
 
@@ -99,7 +107,7 @@ STATIC = Path(__file__).parent / "static"
 ASSETS = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(STATIC.iterdir())}
 """SHA-256 of every file that a page loads."""
 
-PUBLIC = (API, "/checkpoint", "/tile")
+PUBLIC = (API, "/checkpoint", "/tile", "/archive")
 """What the pages of other boards may read: what the record says, the same for everyone."""
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -118,19 +126,24 @@ KindOption = Annotated[int | None, Query(ge=0, le=max(Kind), description="Record
 
 
 def create_app(
-    store: Store, connection: Connection, indexer: Indexer | None = None, key: SigningKey | None = None
-) -> FastAPI:
+    store: Store, connection: Connection, indexer: Indexer | None = None, key: SigningKey | None = None,
+    archivist: Archivist | None = None, rate: float = 0,
+) -> FastAPI:  # fmt: skip
     """The application over this database. `connection` says where an observer's verifier finds the chain, `key` signs checkpoints (else one
-    that is drawn now)."""
-    board = _Board(store, connection, indexer, key or SigningKey.generate())
+    that is drawn now), `archivist` keeps the archive; `rate` is what one client
+    may ask for a second (bulletin.limits), 0 for no limit."""
+    board = _Board(store, connection, indexer, key or SigningKey.generate(), archivist)
     app = FastAPI(
         title="Ballotboard bulletin board", version="1", docs_url=None, redoc_url=None, openapi_url=f"{API}/openapi.json",
         description="The public record of one election, as read from its chain. Nothing here has to be believed: `GET /api/v1/verify` says how to check it.",
     )  # fmt: skip
     app.add_middleware(_LookUp, board=board)
+    if rate:
+        app.add_middleware(Limiter, rate=rate, refuse=board.too_much, events=f"{API}/events")
     app.add_middleware(_Headers, boards=connection.boards)
     app.include_router(_api(board), prefix=API, tags=["record"])
     app.include_router(_tiles(board), tags=["transparency log"])
+    app.include_router(_archive(board), tags=["archive"])
     app.include_router(_operation(board), tags=["operation"])
     pages = _pages(board)
     for language in LANGUAGES:
@@ -153,6 +166,16 @@ class _Moment:
     acts: list[LogRecord]
     files: int
 
+    @property
+    def time(self) -> int:
+        """Of the last block."""
+        return (self.tx.cursor() or Cursor(0, b"", 0)).time
+
+    @property
+    def early(self) -> bool:
+        """Whether the embargo on stations' figures has not ended yet."""
+        return self.time < self.poll.manifest.windows.reveal_not_before
+
 
 class NotYet(BallotboardError):
     """The log is not read, or the election has not come that far."""
@@ -161,9 +184,11 @@ class NotYet(BallotboardError):
 class _Board:
     """The database and what is remembered between requests."""
 
-    def __init__(self, store: Store, connection: Connection, indexer: Indexer | None, key: SigningKey) -> None:
-        self.store, self.connection, self.indexer, self.key = store, connection, indexer, key
-        self.feed = Feed(store)
+    def __init__(
+        self, store: Store, connection: Connection, indexer: Indexer | None, key: SigningKey, archivist: Archivist | None = None
+    ) -> None:  # fmt: skip
+        self.store, self.connection, self.indexer, self.key, self.archivist = store, connection, indexer, key, archivist
+        self.feed, self.uploads = Feed(store), uploads.Uploads()
         self._remembered: dict[str, tuple[Any, Any]] = {}
         self._templates = {language: _templates(words) for language, words in LANGUAGES.items()}
 
@@ -184,17 +209,46 @@ class _Board:
             held = self._remembered[name] = (key, compute())
         return held[1]
 
-    def per_head(self, now: _Moment, name: str, compute: Callable[[], Any]) -> Any:
-        """A value that only new records, new files, or new answers of the engine can change."""
+    def per_head(self, now: _Moment, name: str, compute: Callable[[], Any], *more: Any) -> Any:
+        """A value that only new records, new files, or new answers of the engine can change, or `more` that it depends on."""
         tx = now.tx
-        key = (tx.head().size, tx.fact("checked"), tx.fact("result"), now.files)
+        key = (tx.head().size, tx.fact("checked"), tx.fact("result"), now.files, *more)
         return self.remember(name, key, compute)
 
     def stations(self, now: _Moment) -> list[Value]:
         return self.per_head(now, "stations", lambda: views.stations(now.poll, now.acts))
 
     def result(self, now: _Moment) -> Value:
-        return self.per_head(now, "result", lambda: views.result(now.tx, now.poll, now.acts, self.standing(now)))
+        """With the groups of each contest, once they are decrypted."""
+
+        def compute() -> Value:
+            value, online = views.result(now.tx, now.poll, now.acts, self.standing(now)), self.online(now)
+            for number, contest in enumerate(value["contests"]):
+                contest["groups"] = None if online is None else regions.group_values(now.poll.units, online[number])
+            return value
+
+        return self.per_head(now, "result", compute)
+
+    def online(self, now: _Moment) -> regions.Online | None:
+        return self.per_head(now, "online", lambda: regions.decrypted(now.tx, now.poll, now.acts))
+
+    def known(self, now: _Moment) -> picture.Known | None:
+        """What the central picture is drawn from; None while a list that it needs is not published."""
+        return self.per_head(
+            now, "known", lambda: places.known(now.tx, now.poll, now.acts, self.turnout(now), now.early), now.early
+        )
+
+    def flags(self, now: _Moment) -> list[Value]:
+        """What there is to ask about. Some of it comes with time alone, so it is looked at again every minute of the chain's clock."""
+        known = self.known(now)
+        when = (now.time // 60, now.early)
+        return self.per_head(now, "flags", lambda: places.flags(known, now.time) if known else [], when)
+
+    def station(self, now: _Moment, number: int) -> Value | None:
+        """None for what is no station."""
+        if number >= len(now.poll.stations):
+            return None
+        return places.station(now.poll, self.stations(now)[number], self.known(now), self.flags(now), now.early)
 
     def turnout(self, now: _Moment) -> Value:
         return self.per_head(now, "turnout", lambda: views.turnout(now.tx, now.poll))
@@ -212,14 +266,20 @@ class _Board:
         return self.per_head(now, "attempts", lambda: views.attempts(now.tx, len(self.papers(now))))
 
     def standing(self, now: _Moment) -> dict[int, StationResult]:
-        return self.per_head(now, "standing", lambda: views.standing(now.poll, now.acts))
+        known = self.known(now)
+        return known.standing if known else self.per_head(now, "standing", lambda: views.standing(now.poll, now.acts))
 
     def region(self, now: _Moment, unit: int) -> Value | None:
-        """None for what is no unit; only what is one is remembered, so that nobody fills the memory by asking."""
-        if unit >= len(now.poll.units):
-            return None
-        standing, turnout = self.standing(now), self.turnout(now)
-        return self.per_head(now, f"region {unit}", lambda: views.region(now.poll, standing, turnout, unit))
+        """None for what is no unit."""
+        return regions.region(now.poll, self.regions(now), unit) if unit < len(now.poll.units) else None
+
+    def regions(self, now: _Moment) -> list[Value]:
+        standing, turnout, online = self.standing(now), self.turnout(now), self.online(now)
+        return self.per_head(now, "regions", lambda: regions.regions(now.poll, standing, turnout, online))
+
+    def table(self, now: _Moment) -> bytes:
+        """The results by region, for a spreadsheet."""
+        return self.per_head(now, "table", lambda: regions.table(now.poll, self.regions(now), self.result(now)))
 
     def network(self, now: _Moment) -> Value:
         """The validators of the manifest, the latest blocks with records, and who signed lately if there is a validator to ask."""
@@ -255,9 +315,21 @@ class _Board:
             "receipt": f"ballotboard verify receipt FILE {where}",
             "receipt_offline": "ballotboard verify receipt FILE",
             "rpc": self.connection.rpc, "contract": now.poll.contract.hex(), "election": election_id, "assets": ASSETS,
-            "boards": self.connection.boards,
+            "boards": self.connection.boards, "archive": archive_value(self.archivist, Kind.CLOSE in {act.kind for act in now.acts}),
+            "archive_command": f"ballotboard verify tally {election_id}.archive --election {election_id}",
             "checkpoint_key": verifier_key(origin(now.poll.manifest.election_id), self.key),
         }  # fmt: skip
+
+    async def too_much(self, scope: Scope, wait: int) -> Response:
+        """To who asks too much: to come again in `wait` seconds. Asks nothing of the database."""
+        request, headers = Request(scope), {"retry-after": f"{wait}"}
+        words, _ = _language(request)
+        text = words.say("error.429", seconds=wait)
+        if _for_programs(request):
+            return JSONResponse({"error": 429, "detail": text}, 429, headers)
+        answer = self.page(request, "error.html", 429, now=None, number=429, detail=text)
+        answer.headers.update(headers)
+        return answer
 
     @property
     def problem(self) -> str:
@@ -303,7 +375,7 @@ def _templates(words: Words) -> Environment:
         lstrip_blocks=True,
     )
     found.globals |= {
-        "say": words.say, "delay": words.delay, "span": words.span, "share": words.share, "language": words.language, "languages": LANGUAGES,
+        "say": words.say, "delay": words.delay, "span": words.span, "share": words.share, "language": words.language, "languages": LANGUAGES, "severities": places.RULES_HERE,
         "link": lambda path: f"/{words.language}{path}",
     }  # fmt: skip
     found.filters |= {"when": words.when, "iso": iso, "number": words.number}
@@ -361,6 +433,15 @@ def _api(board: _Board) -> APIRouter:
         with board.moment() as now:
             return _found(board.ballot(now, ballot_hash), "the log has no such ballot")
 
+    @api.get("/receipts/{ballot_hash}.svg", responses={404: {"description": "not in the log"}}, response_model=None)
+    def receipt_code(ballot_hash: Hash) -> Response:
+        """The same as a QR code (docs/protocol.md, section 11): without the ballot, which is not needed to prove that it is recorded."""
+        with board.moment() as now:
+            found = _found(views.compact_receipt(now.tx, now.poll, bytes.fromhex(ballot_hash)), "the log has no such ballot")
+        drawn = picture_files.draw(found.code(), "svg", f"Receipt of ballot {ballot_hash}")
+        name = {"content-disposition": f'inline; filename="receipt-{ballot_hash[:16]}.svg"'}
+        return Response(drawn, headers=name, media_type="image/svg+xml")
+
     @api.get("/receipts/{ballot_hash}", responses={404: {"description": "not in the log"}}, response_model=None)
     def receipt(ballot_hash: Hash) -> Response:
         """A receipt file (docs/protocol.md, section 11) against the present head, for `ballotboard verify receipt`."""
@@ -383,13 +464,31 @@ def _api(board: _Board) -> APIRouter:
 
     @api.get("/stations")
     def stations() -> list[Value]:
-        """Every polling station: state, check-ins, and its revisions with their documents once they are revealed."""
+        """Every polling station: state, and its revisions with their documents once they are revealed. Check-ins are told once the embargo ends."""
         with board.moment() as now:
-            return board.stations(now)
+            return [{**one, "check_ins": None} for one in board.stations(now)] if now.early else board.stations(now)
+
+    @api.get("/stations/{number}", responses={404: {"description": "no such station"}})
+    def station(number: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Value:
+        """One polling station: its officers, its revisions with who signed them (addresses recovered from the signatures), and what there is to ask about.
+        Check-ins are told once the embargo ends."""
+        with board.moment() as now:
+            return _found(board.station(now, number), "the list of stations has no such number")
+
+    @api.get("/flags")
+    def flags(
+        start: Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION, description="Number of the first flag.")] = 0,
+        limit: Limit = PAGE,
+        rule: Annotated[str, Query(pattern="^[a-z-]*$", max_length=20, description="Flags of this rule only.")] = "",
+    ) -> Value:
+        """What there is to ask about, each with the figures behind it. A flag is a question to ask and no verdict. Before the embargo ends, only about who has reported."""
+        with board.moment() as now:
+            return {"at": now.time, **places.page_of_flags(board.flags(now), start, limit, rule)}
 
     @api.get("/result")
     def result() -> Value:
-        """Votes per contest and option. `state` is none, partial or final."""
+        """Votes per contest and option. `state` is none, partial or final. `groups` are those that the online votes were decrypted for, with the regions
+        that make them up; None before a result that this board has found right."""
         with board.moment() as now:
             return board.result(now)
 
@@ -417,9 +516,20 @@ def _api(board: _Board) -> APIRouter:
 
     @api.get("/regions/{unit}", responses={404: {"description": "no such unit"}})
     def region(unit: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Value:
-        """A unit and the units right under it: turnout online, stations, and the paper votes of the stations that were revealed."""
+        """A unit and the units right under it: turnout online, stations, the paper votes of the stations that were revealed, and the online votes, as far as
+        they were decrypted for this region: else `state` is "together", and `groups` names the groups of the result."""
         with board.moment() as now:
             return _found(board.region(now, unit), "the list of units has no such number")
+
+    @api.get("/results.csv", response_model=None)
+    def table(request: Request) -> Response:
+        """The results by region, contest and option as CSV, for a spreadsheet. Empty cells are what is not known."""
+        with board.moment() as now:
+            data, name = board.table(now), f"results-{now.poll.manifest.election_id.hex()[:16]}.csv"
+        headers = {"etag": f'"{hashlib.sha256(data).hexdigest()}"'} | _named(name)
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(data, headers=headers, media_type="text/csv; charset=utf-8")
 
     @api.get("/network")
     def network() -> Value:
@@ -448,7 +558,7 @@ def _api(board: _Board) -> APIRouter:
 
     @api.get("/verify")
     def verify() -> Value:
-        """The commands to run, so that this board need not be believed."""
+        """The commands to run, so that this board need not be believed, and the archive: its file's address, SHA-256 and what log it holds."""
         with board.moment() as now:
             return board.verify(now)
 
@@ -487,6 +597,35 @@ def _tiles(board: _Board) -> APIRouter:
     return router
 
 
+def _archive(board: _Board) -> APIRouter:
+    router = APIRouter()
+
+    @router.head("/archive/{election}.archive", include_in_schema=False)
+    @router.get(
+        "/archive/{election}.archive", response_model=None,
+        responses={206: {"description": "the range that was asked for"}, 404: {"description": "there is none"}, 416: {"description": "no such range"}},
+    )  # fmt: skip
+    def archive(request: Request, election: Hash) -> Response:
+        """The whole record in one file, for `ballotboard verify tally`; with ranges, so that a download can go on where it stopped. Its ETag is its SHA-256."""
+        keeper = board.archivist
+        held = keeper.held if keeper and keeper.election == election else None
+        if keeper is None or held is None:
+            raise HTTPException(404, (keeper.trouble if keeper else "") or "there is no archive here yet")
+        headers = {"etag": f'"{held.sha256}"'}
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        path = keeper.path(held)
+        headers |= _named(f"{election}.archive")
+        return FileResponse(path, headers=headers, media_type="application/octet-stream", stat_result=path.stat())
+
+    return router
+
+
+def _named(file: str) -> dict[str, str]:
+    """What a browser calls the file that it keeps."""
+    return {"content-disposition": f'attachment; filename="{file}"'}
+
+
 def _found(value: Any, otherwise: str) -> Any:
     if value is None:
         raise HTTPException(404, otherwise)
@@ -516,6 +655,8 @@ def _operation(board: _Board) -> APIRouter:
         gauge("ready", "1 when the board is at the head of a chain that answers"),
     )
 
+    archive = gauge("archive_records", "Records in the archive that is offered, 0 if there is none")
+
     @router.get("/healthz")
     def healthz() -> Value:
         """200 while the process lives."""
@@ -534,6 +675,8 @@ def _operation(board: _Board) -> APIRouter:
             records.set(tx.head().size)
             checked.set(tx.fact("checked") or 0)
             alarm.set(bool(tx.fact("alarm")))
+        held = board.archivist.held if board.archivist else None
+        archive.set(held.size if held else 0)
         block.set(cursor.number if cursor else 0)
         time.set(cursor.time if cursor else 0)
         ready.set(not board.problem)
@@ -561,7 +704,11 @@ def _pages(board: _Board) -> APIRouter:
         return show(request, ballot_hash) or board.page(request, "not-found.html", 404, reason="find.none")
 
     @pages.get("/results")
-    def results(request: Request, unit: Annotated[int, Query(ge=0, le=MAX_POSITION)] = 0) -> Response:
+    def results(request: Request) -> Response:
+        return of_region(request, 0)
+
+    @pages.get("/results/{unit}")
+    def of_region(request: Request, unit: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Response:
         with board.moment() as now:
             region = board.region(now, unit) if now.poll.units else None
             if region is None and unit:
@@ -587,8 +734,44 @@ def _pages(board: _Board) -> APIRouter:
             ]  # fmt: skip
             return board.page(
                 request, "stations.html", now=now, stations=found[start : start + PAGE], of=len(every), found=len(found), q=q[:100], state=state, start=start,
-                step=PAGE, result=board.result(now),
+                step=PAGE, result=board.result(now), counts=places.page_of_flags(board.flags(now), 0, 0)["counts"], asked=places.by_station(board.flags(now)), early=now.early,
             )  # fmt: skip
+
+    @pages.get("/stations/{number}")
+    def station(request: Request, number: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Response:
+        """The page of a station or, with the code of a printed sheet behind it, of that sheet."""
+        if request.url.query:
+            return sheet(request, f"/stations/{number}?{request.url.query}")
+        with board.moment() as now:
+            found = _found(board.station(now, number), "the list of stations has no such number")
+            lines = [places.flag_line(flag, now.poll, _language(request)[0]) for flag in found["flags"]]
+            return board.page(request, "station.html", now=now, station=found, flags=lines, early=now.early)
+
+    def sheet(request: Request, text: str) -> Response:
+        """A printed result sheet against the record. 400 for what is no code of one, 409 for a sheet that is not what was signed."""
+        try:
+            code = read_sheet_code(text)
+        except BadSheetCode:
+            return board.page(request, "sheet.html", 400, found=None, here="/stations")
+        with board.moment() as now:
+            known = board.known(now)
+            if known is None:
+                raise NotYet
+            found = sheets.compare(known, code)
+            name = now.poll.stations[code.station].name if code.station < len(now.poll.stations) else None
+            return board.page(
+                request, "sheet.html", 200 if found.good else 409, now=now, found=found, name=name, parts_of_sheet=places.sheet_parts(now.poll, found)
+            )  # fmt: skip
+
+    @pages.get("/flags")
+    def flags(request: Request, rule: str = "", start: Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION)] = 0) -> Response:
+        with board.moment() as now:
+            return board.page(request, "flags.html", now=now, flags=flag_page(request, now, rule, start), rule=rule, start=start, step=PAGE, early=now.early)
+
+    def flag_page(request: Request, now: _Moment, rule: str = "", start: int = 0) -> Value:
+        """Flags in words, PAGE of them, with their rules and numbers."""
+        found, words = places.page_of_flags(board.flags(now), start, PAGE, rule), _language(request)[0]
+        return {**found, "flags": [places.flag_line(flag, now.poll, words) for flag in found["flags"]]}
 
     @pages.get("/records")
     def records(request: Request, start: Start = 0, kind: str = "") -> Response:
@@ -619,13 +802,16 @@ def _pages(board: _Board) -> APIRouter:
     @pages.get("/verify")
     def verify(request: Request) -> Response:
         with board.moment() as now:
-            return board.page(request, "verify.html", now=now, verify=board.verify(now))
+            found = board.verify(now)
+            others = [url for url in found["boards"] if urlsplit(url).netloc != request.url.netloc]
+            return board.page(request, "verify.html", now=now, verify=found, others=others)
 
     @pages.get("/display")
     def display(request: Request) -> Response:
         with board.moment() as now:
             return board.page(
-                request, "display.html", now=now, result=board.result(now), turnout=board.turnout(now), stations=board.stations(now)
+                request, "display.html", now=now, result=board.result(now), turnout=board.turnout(now), stations=board.stations(now),
+                flags=board.flags(now),
             )  # fmt: skip
 
     @pages.get("/find")
@@ -637,15 +823,36 @@ def _pages(board: _Board) -> APIRouter:
 
     @pages.post("/find")
     async def check(request: Request) -> Response:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_RECEIPT:
-                words, _ = _language(request)
-                return await run_in_threadpool(unreadable, request, words.say("find.too-long"))
-        fields = parse_qs(body.decode(errors="replace"))
-        given = fields.get("receipt", [""])[0]
-        return await run_in_threadpool(compare if "{" in given else search, request, given)
+        """A pasted receipt or code, or a file: a receipt, or a picture of a code. Looked at and not kept."""
+        kind = request.headers.get("content-type", "")
+        form = uploads.is_form(kind)
+        try:
+            async with board.uploads.body(request, uploads.MAX_FORM if form else MAX_RECEIPT) as body:
+                if form:
+                    return await run_in_threadpool(look_at, request, uploads.field(kind, body, "file"))
+                given = parse_qs(body.decode(errors="replace")).get("receipt", [""])[0]
+                return await run_in_threadpool(search, request, given)
+        except uploads.TooLong:
+            return await run_in_threadpool(unreadable, request, _language(request)[0].say("find.too-long"))
+
+    @pages.post("/find/code")
+    async def codes(request: Request) -> Response:
+        """What the codes in a picture say, for browsers that cannot read them: static/receipt.js checks it."""
+        try:
+            async with board.uploads.body(request, uploads.MAX_BYTES) as body:
+                return JSONResponse({"texts": await run_in_threadpool(board.uploads.texts, body)})
+        except (uploads.TooLong, NoCode) as error:
+            return JSONResponse({"error": 400, "detail": str(error)}, 400)
+
+    def look_at(request: Request, data: bytes) -> Response:
+        """A file that somebody chose."""
+        if not picture_files.is_picture(data):
+            return search(request, data[:MAX_RECEIPT].decode(errors="replace"))
+        try:
+            found = board.uploads.texts(data)
+        except NoCode as error:
+            return unreadable(request, str(error))
+        return search(request, next((text for text in found if text.startswith(CODE_PREFIX)), found[0]))
 
     def unreadable(request: Request, problem: str) -> Response:
         return board.page(request, "not-found.html", 400, reason="find.bad", problem=problem)
@@ -661,7 +868,12 @@ def _pages(board: _Board) -> APIRouter:
             return board.page(request, "ballot.html", now=now, ballot=found, steps=steps, verify=board.verify(now))
 
     def search(request: Request, text: str) -> Response:
-        """By all digits of a ballot code or the first of them, by position, or by the roll index of a card."""
+        """By all digits of a ballot code or the first of them, by position, or by the roll index of a card. A receipt or its code is compared with
+        the log, and the code of a result sheet leads to its page."""
+        if "{" in text or text.lstrip()[: len(CODE_PREFIX)].upper() == CODE_PREFIX:
+            return compare(request, text)
+        if "stations/" in text:
+            return sheet(request, text)
         text = "".join(text.split()).replace(",", "").lower().removeprefix("0x")
         if not _is_hex(text) and _is_code(text):
             return board.page(request, "not-found.html", 400, reason="find.is-secret", here="/find")
@@ -680,9 +892,13 @@ def _pages(board: _Board) -> APIRouter:
             return board.page(request, "not-found.html", 404, now=now, reason=reason)
 
     def compare(request: Request, text: str) -> Response:
-        """A pasted receipt against this log."""
+        """A receipt, or the text of its code, against this log."""
+        given: Receipt | CompactReceipt
         try:
-            given = Receipt.parse(canonical_json(json.loads(text)))  # a mail program may have broken its lines
+            if "{" in text:
+                given = Receipt.parse(canonical_json(json.loads(text)))  # a mail program may have broken its lines
+            else:
+                given = CompactReceipt.read_code(text)
         except (BallotboardError, ValueError, RecursionError) as error:
             return unreadable(request, " ".join(str(error).split())[:200])
         with board.moment() as now:
@@ -723,11 +939,15 @@ def _is_code(text: str) -> bool:
 # ---------------------------------------------------------------- errors and headers
 
 
+def _for_programs(request: Request) -> bool:
+    return request.url.path.startswith((API, "/healthz", "/readyz", "/metrics"))
+
+
 def _errors(app: FastAPI, board: _Board) -> None:
     """Errors as JSON `{"error", "detail"}` under the API, as pages elsewhere."""
 
     def answer(request: Request, status: int, detail: str) -> Response:
-        if request.url.path.startswith((API, "/healthz", "/readyz", "/metrics")):
+        if _for_programs(request):
             return JSONResponse({"error": status, "detail": detail}, status)
         return board.page(request, "error.html", status, number=status, detail=detail)
 
@@ -743,6 +963,12 @@ def _errors(app: FastAPI, board: _Board) -> None:
     def not_yet(request: Request, error: NotYet) -> Response:
         found = answer(request, 503, _language(request)[0].say("empty.text"))
         found.headers["retry-after"] = "2"
+        return found
+
+    @app.exception_handler(uploads.Busy)
+    def busy(request: Request, error: uploads.Busy) -> Response:
+        found = answer(request, 503, str(error))
+        found.headers["retry-after"] = "5"
         return found
 
     @app.exception_handler(StoreError)

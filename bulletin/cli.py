@@ -8,17 +8,21 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
 from nacl.signing import SigningKey
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from bulletin.app import create_app
+from bulletin.archivist import Archivist
 from bulletin.checkpoint import read_key
 from bulletin.indexer import Indexer, Progress
+from bulletin.limits import RATE, proxies
 from bulletin.mirror import mirror as copy_board
 from bulletin.store import Store
 from chain import console
@@ -66,10 +70,23 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = PORT,
     database: DatabaseOption = None,
+    archives: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the archive that is offered for download; default: beside the database."),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Requests a second that one client is answered in the long run; 0: no limit.")
+    ] = RATE,
+    trust_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a reverse proxy in front (repeat it), whose X-Forwarded-For names the client."
+        ),
+    ] = None,
 ) -> None:
     """Follow the chain and serve pages and API. Prints one line of JSON with the URL once the log is read to its head. SIGTERM and ^C end it.
 
-    Example: ballotboard board serve --board board.json --port 8050
+    Example: ballotboard board serve --board board.json --port 8050 --trust-proxy 127.0.0.1
     """
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
 
@@ -78,7 +95,18 @@ def serve(
         sys.stdout.flush()
 
     key = read_key((board or Path(BOARD_FILE)).parent / KEY_FILE)
-    serve_board(console.connection(board, rpc, contract), _database(board, database), host, port, ready, key)
+    where = _database(board, database)
+    serve_board(
+        console.connection(board, rpc, contract),
+        where,
+        host,
+        port,
+        ready,
+        key,
+        archives or _beside(where, board),
+        rate,
+        trust_proxy or [],
+    )
 
 
 @app.command()
@@ -178,22 +206,30 @@ def serve_board(
     port: int,
     ready: Callable[[str], None],
     key: SigningKey | None = None,
+    archives: Path | None = None,
+    rate: float = 0,
+    trusted: Sequence[str] = (),
 ) -> None:
     """Follows the chain and serves until SIGTERM, then returns; ^C raises KeyboardInterrupt. `ready` is called with the URL once the log is read.
-    `key` signs checkpoints."""
+    `key` signs checkpoints. The archive is kept in the folder `archives`, if there is one. `rate` and the `trusted` proxies are for
+    bulletin.limits."""
+    behind = proxies(trusted)
     listener = _listen(host, port)
     indexer = open_indexer(connection, database)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     stop = threading.Event()
     # A daemon: should the server fail, a node that does not answer cannot keep the process. What is lost is one transaction.
     thread = threading.Thread(target=indexer.run, args=(stop, lambda: ready(url)), name="indexer", daemon=True)
+    archivist = Archivist(indexer.replica.store, connection, archives, lambda: indexer.synced) if archives else None
     config = uvicorn.Config(
-        create_app(indexer.replica.store, connection, indexer, key), lifespan="off", access_log=False, log_level="warning", server_header=False,
-        timeout_graceful_shutdown=GRACE,
+        create_app(indexer.replica.store, connection, indexer, key, archivist, rate), lifespan="off", access_log=False, log_level="warning",
+        server_header=False, timeout_graceful_shutdown=GRACE, **behind,
     )  # fmt: skip
     # uvicorn ends on both signals and raises them again: SIGTERM is a normal end, ^C an interrupt.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     thread.start()
+    if archivist:
+        threading.Thread(target=archivist.run, args=(stop,), name="archivist", daemon=True).start()
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
@@ -222,6 +258,16 @@ def _read_on(indexer: Indexer, progress: Progress | None) -> LogHead:
 
 def _database(board: Path | None, database: str | None) -> str:
     return database or f"sqlite:///{(board or Path(BOARD_FILE)).parent / DATABASE_FILE}"
+
+
+def _beside(database: str, board: Path | None) -> Path:
+    """The folder of an SQLite database, else that of the connection file."""
+    try:
+        url = make_url(database)
+        file = url.database if url.get_backend_name() == "sqlite" else None
+    except ArgumentError:
+        file = None  # whoever opens it says so
+    return (Path(file) if file else board or Path(BOARD_FILE)).parent
 
 
 def _listen(host: str, port: int) -> socket.socket:

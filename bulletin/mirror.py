@@ -28,6 +28,7 @@ DATA = (
     "attempts",
     "stations",
     "result",
+    "results.csv",
     "network",
     "verify",
     "openapi.json",
@@ -61,6 +62,10 @@ def mirror(url: str, out: Path, progress: Progress | None = None) -> int:
         seen, done = set(todo), 0
         while todo:
             path = todo.pop(0)
+            if path.startswith("/archive/"):  # the one file that may be larger than memory
+                _fetch(web, base + path, _place(out, path))
+                done += 1
+                continue
             answer = _get(web, base + path)
             page = answer.headers["content-type"].startswith("text/html")
             _write(out, path + ("/index.html" if page else ""), answer.content)
@@ -101,13 +106,36 @@ def _get(web: httpx.Client, url: str, follow: bool = False) -> httpx.Response:
     return answer
 
 
+def _fetch(web: httpx.Client, url: str, target: Path) -> None:
+    """Writes what is at `url` to the file `target`, piece by piece."""
+    try:
+        with web.stream("GET", url) as answer, target.open("wb") as file:
+            if answer.status_code != 200:
+                raise BallotboardError(f"{url} answers {answer.status_code}: is this a board that has read its log?")
+            for piece in answer.iter_bytes():
+                file.write(piece)
+    except httpx.HTTPError as error:
+        raise BallotboardError(f"{url} does not answer: {error}") from error
+    except OSError as error:
+        raise BallotboardError(f"cannot write {target}: {error.strerror}") from error
+
+
 def _write(out: Path, path: str, content: bytes) -> None:
+    target = _place(out, path)
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise BallotboardError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _place(out: Path, path: str) -> Path:
+    """The file of a path of the board, in a folder that is there."""
     # Paths come from the board: none may lead out of the folder.
     target = (out / path.lstrip("/")).resolve()
     if not target.is_relative_to(out.resolve()):
         raise BallotboardError(f"the board links to {path}, which is no place in the copy")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
     except OSError as error:
         raise BallotboardError(f"cannot write {target}: {error.strerror}") from error
+    return target

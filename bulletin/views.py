@@ -6,6 +6,7 @@ that is not of its kind's form is void, as everywhere (protocol.election.readabl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from protocol.election import LogRecord
 from protocol.encoding import members, parse_json
 from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import RULE_NAMES, WINDOW_NAMES, Manifest
-from protocol.receipt import Receipt, ReceiptWrong
+from protocol.receipt import CompactReceipt, Receipt, ReceiptWrong
 from protocol.records import (
     ANYONE,
     STATION_OFFICERS,
@@ -31,6 +32,7 @@ from protocol.records import (
     RollRecord,
     StationHash,
 )
+from verifier.picture import read_result
 
 PHASES = ("setup", "open", "closing", "closed", "settled", "final")
 """In order. `closing` is after the close time and before the close record, while ballots that were taken in time are still being recorded."""
@@ -205,50 +207,6 @@ def standing(poll: Poll, acts: Sequence[LogRecord]) -> dict[int, paper.StationRe
     return found
 
 
-def region(poll: Poll, standing: Mapping[int, paper.StationResult], turnout: Value, number: int) -> Value:
-    """A unit with the units right under it: turnout online, stations, and the paper votes so far of each, per contest."""
-    units = [number, *(child for child, unit in enumerate(poll.units) if unit.parent == number)]
-    place = {unit: at for at, unit in enumerate(units)}
-
-    def child_of(unit: int) -> int | None:
-        """The unit among `units[1:]` that holds this one; None outside the region."""
-        while unit >= 0 and unit not in place:
-            unit = poll.units[unit].parent
-        return unit if unit > -1 and unit in place else None
-
-    rows: list[Value] = [
-        {
-            "unit": unit, "name": poll.units[unit].name, "level": poll.units[unit].level, "voters": 0 if poll.voters else None, "cards": 0,
-            "stations": 0, "reported": 0, "papers": 0, "paper": [[0] * contest.k for contest in poll.manifest.contests],
-        }
-        for unit in units
-    ]  # fmt: skip
-
-    def add(unit: int, values: Mapping[str, int], results: Sequence[Any] = ()) -> None:
-        held = child_of(unit)
-        for at in () if held is None else {0, place[held]}:
-            for name, value in values.items():
-                rows[at][name] = (rows[at][name] or 0) + value
-            for counted in results:
-                totals = rows[at]["paper"][counted.contest]
-                rows[at]["paper"][counted.contest] = [a + b for a, b in zip(totals, counted.counts, strict=True)]
-
-    for unit in turnout["units"]:
-        add(unit["unit"], {"cards": unit["cards"]} | ({"voters": unit["voters"]} if unit["voters"] is not None else {}))
-    for station in poll.stations:
-        result = standing.get(station.number)
-        add(
-            station.unit,
-            {"stations": 1, "reported": int(result is not None), "papers": result.counted if result else 0},
-            result.contests if result else (),
-        )
-    above, parent = [], poll.units[number].parent
-    while parent >= 0:
-        above.append({"unit": parent, "name": poll.units[parent].name})
-        parent = poll.units[parent].parent
-    return {**rows[0], "above": above[::-1], "regions": rows[1:]}
-
-
 # ---------------------------------------------------------------- records
 
 
@@ -327,7 +285,7 @@ def ballot(
         if station < len(poll.stations) and poll.stations[station].unit == verdict.unit:
             check_in = {"position": position, "station": poll.stations[station].name}
     return {
-        **record_line(tx, poll, found), **_proof(tx, found.position), "fate": fate_value(tx, poll, verdict, fate, words), "settled": settled, "check_in": check_in,
+        **record_line(tx, poll, found), **_proof(tx, found.position), "fate": fate_value(tx, poll, found, verdict, fate, words), "settled": settled, "check_in": check_in,
         "copies": positions[1:], "roll_index": verdict.roll_index if verdict and known else None,
         "unit": poll.units[verdict.unit].name if verdict and known and verdict.unit < len(poll.units) else None,
         "attempts": len(tx.valid_of(verdict.roll_index)) if verdict and verdict.reason == Reason.VALID else None,
@@ -335,9 +293,10 @@ def ballot(
 
 
 def fate_value(
-    tx: Reading, poll: Poll, verdict: Verdict | None, row: CountedRow | None, words: Words = ENGLISH
-) -> Value:
-    """What became of a ballot: `state` (recorded, not-checked, or a status of the counted set), reference and reason, and the sentence for the voter."""
+    tx: Reading, poll: Poll, record: LogRecord, verdict: Verdict | None, row: CountedRow | None, words: Words = ENGLISH
+) -> Value:  # fmt: skip
+    """What became of a ballot: `state` (recorded, not-checked, not-here where only its hash is, or a status of the counted set), reference and reason, and
+    the sentence for the voter."""
     reason = verdict.reason if verdict else None
     if row and row.status == Status.INVALID:
         reason = Reason(row.reference)
@@ -350,7 +309,7 @@ def fate_value(
     because = say(f"reason.{reason.text}") if reason else ""
     if row is None:
         if reason is None:
-            value["state"] = "not-checked"
+            value["state"] = "not-here" if record.body is None else "not-checked"
         return value | {"text": say("fate.recorded.invalid" if reason else f"fate.{value['state']}", reason=because)}
     if row.status not in (Status.COUNTED, Status.INVALID, Status.NOT_HELD):
         value["reference"] = row.reference
@@ -387,8 +346,8 @@ def _lines(tx: Reading, found: Sequence[LogRecord]) -> list[Value]:
         verdict, fate = verdicts.get(one.position), fates.get(one.position)
         if fate:
             state = fate.status.text
-        elif verdict is None:
-            state = "not-checked"
+        elif verdict is None or verdict.reason is None:
+            state = "not-here" if one.body is None else "not-checked"
         else:
             state = "invalid" if verdict.reason else "recorded"
         value = {"position": one.position, "time": one.entry.time, "hash": one.entry.body_hash.hex(), "state": state}
@@ -410,7 +369,19 @@ def receipt(tx: Reading, poll: Poll, digest: bytes) -> Receipt | None:
     )  # fmt: skip
 
 
-def check_receipt(tx: Reading, poll: Poll, given: Receipt) -> list[tuple[str, bool | None]]:
+def compact_receipt(tx: Reading, poll: Poll, digest: bytes) -> CompactReceipt | None:
+    """What a QR code holds of a ballot's receipt; None if the log does not hold the ballot."""
+    positions = tx.positions(digest, Kind.BALLOT)
+    found = tx.record(positions[0]) if positions else None
+    if found is None:
+        return None
+    head = tx.head()
+    return CompactReceipt(
+        poll.manifest.chain_id, poll.contract, poll.manifest.election_id, found.entry, head, found.position, tuple(tx.proof(found.position, head.size))
+    )  # fmt: skip
+
+
+def check_receipt(tx: Reading, poll: Poll, given: Receipt | CompactReceipt) -> list[tuple[str, bool | None]]:
     """The steps of a receipt's check and whether each holds; None for those after one that does not."""
 
     def proven() -> bool:
@@ -469,7 +440,7 @@ def stations(poll: Poll, acts: Sequence[LogRecord]) -> list[Value]:
     A revision's `document` is there once it is revealed; `problems` says why a revealed one is not counted.
     """
     documents = {
-        r.entry.body_hash: (r, d) for r, d in election.readable(acts, Kind.STATION_RESULT, paper.StationResult.parse)
+        r.entry.body_hash: (r, d) for r, d in election.readable(acts, Kind.STATION_RESULT, read_result)
     }
     checked: dict[int, int] = {}
     for _, batch in election.readable(acts, Kind.CHECK_IN, CheckIns.parse):
@@ -481,7 +452,7 @@ def stations(poll: Poll, acts: Sequence[LogRecord]) -> list[Value]:
             {
                 "revision": hashed.revision, "hash": hashed.document.hex(), "position": made.position, "time": made.entry.time,
                 "revealed_at": revealed[0].entry.time if revealed else None,
-                "document": parse_json(revealed[1].body()) if revealed else None,
+                "document": json.loads(revealed[0].body or b"") if revealed else None,
                 "problems": _problems(poll, hashed, revealed[1]) if revealed else [],
             }
         )  # fmt: skip
@@ -503,7 +474,7 @@ def stations(poll: Poll, acts: Sequence[LogRecord]) -> list[Value]:
 def _problems(poll: Poll, hashed: StationHash, document: paper.StationResult) -> list[str]:
     if (document.station, document.revision) != (hashed.station, hashed.revision):
         return [f"the document is of station {document.station}, revision {document.revision}"]
-    return paper.arithmetic(document, poll.manifest, poll.stations, poll.units)
+    return list(paper.arithmetic(document, poll.manifest, poll.stations, poll.units))
 
 
 # ---------------------------------------------------------------- result
@@ -524,10 +495,10 @@ def result(tx: Reading, poll: Poll, acts: Sequence[LogRecord], standing: Mapping
             "revealed": sum(s["state"] in ("revealed", "amended") for s in of_stations),
         },
     }  # fmt: skip
-    announced = next(election.readable(acts, Kind.RESULT, lambda body: _announced(body, manifest)), None)
-    if announced:
-        value |= {"state": "final", "position": announced[0].position, "problem": tx.fact("result")}
-        online, papers, totals = announced[1]["online"], announced[1]["paper"], announced[1]["total"]
+    found = announced(manifest, acts)
+    if found:
+        value |= {"state": "final", "position": found[0].position, "problem": tx.fact("result")}
+        online, papers, totals = found[1]["online"], found[1]["paper"], found[1]["total"]
     else:
         papers = paper.paper_totals(manifest, list(standing.values()))
         online, totals = [None] * len(papers), [part["totals"] for part in papers]
@@ -535,6 +506,11 @@ def result(tx: Reading, poll: Poll, acts: Sequence[LogRecord], standing: Mapping
             value["state"] = "partial"
     value["contests"] = [_contest(*each) for each in zip(manifest.contests, online, papers, totals, strict=True)]
     return value
+
+
+def announced(manifest: Manifest, acts: Sequence[LogRecord]) -> tuple[LogRecord, Value] | None:
+    """The result record and its value; whether its figures are right is another question."""
+    return next(election.readable(acts, Kind.RESULT, lambda body: _announced(body, manifest)), None)
 
 
 def _contest(contest: Any, online: Value | None, papers: Value, totals: list[int]) -> Value:

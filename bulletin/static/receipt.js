@@ -48,6 +48,46 @@ function readReceipt(value) {
   return { ballot, entry, position, proof, ...head, contract: board.contract, election: board.election };
 }
 
+const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const CODE = /BBR:[A-Z2-7]+/;
+
+/** The bytes of base32 without padding (RFC 4648); throws where it could be written in another way. */
+function unbase32(text) {
+  const found = [];
+  let [bits, value] = [0, 0];
+  for (const digit of text) {
+    const place = DIGITS.indexOf(digit);
+    if (place < 0) throw new Error("not base32");
+    value = (value << 5) | place;
+    bits += 5;
+    if (bits >= 8) {
+      bits -= 8;
+      found.push(value >> bits);
+      value &= (1 << bits) - 1;
+    }
+  }
+  if (bits >= 5 || value) throw new Error("not the one way to write it");
+  return Uint8Array.from(found);
+}
+
+/** What a receipt's QR code says (section 11); throws where it is none. It has the ballot's hash, and not the ballot. */
+async function readCode(given) {
+  const text = given.replace(/\s/g, "").toUpperCase();
+  if (!text.startsWith("BBR:")) throw new Error("not a code");
+  const data = unbase32(text.slice(4));
+  const sum = await sha256(new TextEncoder().encode("ballotboard/v1/receipt-code"), data.slice(0, -4));
+  if (data.length < 153 || (data.length - 153) % 32 || data[0] !== 1 || hex(data.slice(-4)) !== hex(sum.slice(0, 4))) throw new Error("misread");
+  const number = (at) => Number(new DataView(data.buffer).getBigUint64(at));
+  const nodes = Array.from({ length: (data.length - 153) / 32 }, (_, n) => hex(data.slice(149 + 32 * n, 181 + 32 * n)));
+  const entry = hex(data.slice(61, 101));
+  const [position, size] = [number(101), number(109)];
+  if (![position, size].every(Number.isSafeInteger)) throw new Error("too large");
+  return {
+    coded: true, hash: entry.slice(16), entry, position, proof: nodes, size, root: hex(data.slice(117, 149)),
+    contract: hex(data.slice(9, 29)), election: hex(data.slice(29, 61)),
+  };
+}
+
 /** What this board says of a ballot; throws where it says nothing that could be checked. */
 function readAnswer(value) {
   if (!PROVEN(value) || !isHex(value.hash, 32)) throw new Error("no proof");
@@ -65,7 +105,7 @@ async function ask(url, patience) {
 export async function check(given, page) {
   const entry = bytes(given.entry);
   const digest = given.ballot === undefined ? given.hash : hex(await sha256(bytes(given.ballot)));
-  const steps = { ballot: !page.ballot || page.ballot === digest };
+  const steps = { ballot: given.coded ? null : !page.ballot || page.ballot === digest };
   steps.entry = entry[0] === BALLOT && hex(entry.slice(8)) === digest;
   const root = await rootOf(await sha256(LEAF, entry), given.position, given.size, given.proof.map(bytes));
   steps.proof = root !== null && hex(root) === given.root;
@@ -103,7 +143,7 @@ async function run(read, value, good) {
   const page = { election, contract, ballot, boards: boards.split(" ").filter((url) => url && new URL(url).origin !== location.origin) };
   let given;
   try {
-    given = read(value);
+    given = await read(value);
   } catch {
     show("unreadable");
     return;
@@ -115,16 +155,31 @@ async function run(read, value, good) {
   show(!steps.board ? "elsewhere" : wrong ? "bad" : good, found, performance.now() - start);
 }
 
+/** The texts of the QR codes in a picture: from the browser, where it can, else from the board. */
+async function textsOf(file) {
+  if ("BarcodeDetector" in window) {
+    const codes = await new BarcodeDetector({ formats: ["qr_code"] }).detect(await createImageBitmap(file)).catch(() => []);
+    if (codes.length) return codes.map((code) => code.rawValue);
+  }
+  const answer = await fetch("find/code", { method: "POST", body: file, credentials: "omit" }).catch(() => null);
+  return answer?.ok ? (await answer.json()).texts : [];
+}
+
 async function readFile(file) {
-  if (file.type.startsWith("image/")) {
-    const codes = "BarcodeDetector" in window ? await new BarcodeDetector({ formats: ["qr_code"] }).detect(await createImageBitmap(file)).catch(() => []) : [];
-    if (!codes.length) return show("no-qr");
-    location.assign(`find?q=${encodeURIComponent(codes[0].rawValue)}`);
+  if (file.type.startsWith("image/") && file.type !== "image/svg+xml") {
+    const texts = await textsOf(file);
+    const code = texts.find((text) => CODE.test(text));
+    if (code) return run(readCode, code, "good");
+    if (!texts.length) return show("no-qr");
+    location.assign(`find?q=${encodeURIComponent(texts[0])}`);
     return undefined;
   }
+  const text = await file.text();
+  const code = file.type === "image/svg+xml" ? text.match(CODE)?.[0] : text.trimStart().slice(0, 4).toUpperCase() === "BBR:" && text;
+  if (code) return run(readCode, code, "good");
   let value;
   try {
-    value = JSON.parse(await file.text());
+    value = JSON.parse(text);
   } catch {
     return show("unreadable");
   }

@@ -17,11 +17,11 @@ from tests.tamper import builder
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The URL of a server with this application."""
+def serving(app: Any, **options: Any) -> Iterator[str]:
+    """The URL of a server with this application; `options` are uvicorn's."""
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(app, port=port, lifespan="off", log_level="error", timeout_graceful_shutdown=1)
+        uvicorn.Config(app, port=port, lifespan="off", log_level="error", timeout_graceful_shutdown=1, **options)
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

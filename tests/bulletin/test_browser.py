@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from bulletin.replica import Replica
 from bulletin.store import Store
 from bulletin.words import LANGUAGES
 from protocol.encoding import canonical_json
+from protocol.receipt import CompactReceipt
 from protocol.records import Kind
+from protocol.sheet import print_code, sheet_code
 from tests.bulletin.boards import cursor, events, feed, replica
 from tests.bulletin.servers import application, serving
+from tests.bulletin.test_stations import check_in_twice
 from tests.tamper import builder
 from tests.tamper.builder import Election, hold
+from verifier.pictures import draw, texts
 
 CHROMIUM = shutil.which("chromium")
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
@@ -31,7 +36,15 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
 ]
 
-PAGES = ["/", "/find", "/results", "/results?unit=1", "/stations", "/records", "/records/0", "/attempts", "/network", "/verify", "/display", "/nothing"]  # fmt: skip
+PAGES = ["/", "/find", "/results", "/results/1", "/stations", "/records", "/records/0", "/attempts", "/network", "/verify", "/display", "/nothing", "/stations/1"]  # fmt: skip
+
+
+def sheets() -> dict[str, str]:
+    """Addresses that the codes of station 1's sheets open, and what they are."""
+    election = hold().manifest.election_id
+    first, last = (sheet_code(one, election) for one in (hold().result_of(1), hold().documents[1]))
+    found = {"good": last, "older": first, "wrong": replace(last, papers=(9, 9, 0, 0))}
+    return {print_code(code, "/"): f"sheet-{name}" for name, code in found.items()} | {"/stations/1?x": "sheet-none"}
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +188,39 @@ def test_a_receipt_of_another_election_is_told_apart(open_page, url, copy):
     assert outcome(page) == "elsewhere"
 
 
+@pytest.mark.parametrize("kind", ["photo", "drawing"])
+def test_the_code_of_a_receipt_is_checked_in_the_browser_as_its_file_is(open_page, url, copy, kind):
+    page = open_page(f"{url}/en/find")
+    superseded = next(ballot["hash"] for ballot in ballots(copy) if ballot["state"] == "superseded")
+    drawn = page.request.get(f"{url}/api/v1/receipts/{superseded}.svg").body()
+    [code] = texts(drawn)
+    picture, mime = {"photo": (draw(code, "png", "x"), "image/png"), "drawing": (drawn, "image/svg+xml")}[kind]
+    page.set_input_files("#receipt-file", {"name": "code", "mimeType": mime, "buffer": picture})
+    assert outcome(page) == "good"
+    assert steps(page) == {name: "good" for name in ("entry", "proof", "board", "head")} | {"ballot": "skipped", "mirrors": "skipped"}  # fmt: skip
+    if kind == "drawing":  # and as text, which is easier to change
+        right = CompactReceipt.read_code(code)
+        for one, state in ((right, "good"), (replace(right, position=right.position + 1), "bad"), (replace(right, contract=bytes(20)), "elsewhere")):  # fmt: skip
+            page.goto(f"{url}/en/find")
+            give(page, one.code().encode())
+            assert outcome(page) == state
+        page.goto(f"{url}/en/find")
+        give(page, (code[:-1] + ("A" if code[-1] != "A" else "Q")).encode())
+        assert outcome(page) == "unreadable"
+
+
+def test_without_javascript_a_picture_is_sent_and_a_sheets_code_opens_its_page(open_page, url, copy):
+    page = open_page(f"{url}/fr/find", java_script_enabled=False, color_scheme="dark")
+    digest = ballots(copy)[0]["hash"]
+    [code] = texts(page.request.get(f"{url}/api/v1/receipts/{digest}.svg").body())
+    for text, words in ((code, LANGUAGES["fr"].say("receipt.good")), (next(iter(sheets())), LANGUAGES["fr"].say("sheet.says.same"))):  # fmt: skip
+        page.goto(f"{url}/fr/find")
+        page.click("details.find summary")
+        page.set_input_files("#file", {"name": "p.png", "mimeType": "image/png", "buffer": draw(text, "png", "x")})
+        page.click(f"text={LANGUAGES['fr'].say('find.file.button')}")
+        expect(page.locator("main")).to_contain_text(words)
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"format": 1}', b'"x"', b"\xff\xfe", b"null"])
 def test_what_is_no_receipt_is_said_to_be_none(open_page, url, data):
     page = open_page(f"{url}/en/find")
@@ -242,8 +288,8 @@ def test_an_observer_goes_from_the_result_to_the_command(open_page, url, held):
     page = open_page(f"{url}/en/")
     page.click("nav.pages >> text=Results")
     expect(page.locator("#result")).to_contain_text("gets the same")
-    page.get_by_role("link", name="T", exact=True).click()
-    assert page.url.endswith("?unit=1#regions")
+    page.get_by_role("link", name="T", exact=True).first.click()
+    assert page.url.endswith("/en/results/1#regions")
     page.click("nav.pages >> text=Verify")
     command = page.inner_text("pre code >> nth=0")
     assert command.startswith("ballotboard verify tally --rpc") and held.manifest.election_id.hex() in command
@@ -307,6 +353,26 @@ def test_the_big_screen_updates_by_itself(open_page, tmp_path, held):
 
 EVERY = [(language, scheme) for language in sorted(LANGUAGES) for scheme in ("light", "dark")]
 
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def violations(page: Page, url: str, language: str, scheme: str, addresses: dict[str, str]) -> dict[str, Any]:
+    """What axe finds on these pages, by address; a screenshot of each, named as the value says, or for its address."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: make setup")
+    found = {}
+    for address, name in addresses.items():
+        page.goto(f"{url}/{language}{address}")
+        page.add_script_tag(path=AXE)
+        result = page.evaluate("tags => axe.run(document, {runOnly: tags})", TAGS)
+        if result["violations"]:
+            found[address] = [
+                (one["id"], [node["html"][:150] for node in one["nodes"]][:3]) for one in result["violations"]
+            ]
+        name = name or address.strip("/").split("?")[0].replace("/", "-")[:20] or "overview"
+        page.screenshot(path=SCREENSHOTS / f"{name}-{language}-{scheme}.png", full_page=True)
+    return found
+
 
 @pytest.mark.parametrize(
     ("language", "scheme"),
@@ -314,20 +380,19 @@ EVERY = [(language, scheme) for language in sorted(LANGUAGES) for scheme in ("li
 )
 def test_axe_finds_nothing_on_any_page(open_page, url, copy, language, scheme):
     """WCAG 2.2 AA, as far as a machine can tell."""
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed: make setup")
-    found = {}
-    addresses = [*PAGES, *(f"/ballots/{ballot['hash']}" for ballot in ballots(copy)[:3]), "/find?q=3"]
+    addresses = dict.fromkeys([*PAGES, *(f"/ballots/{ballot['hash']}" for ballot in ballots(copy)[:3]), "/find?q=3"], "")  # fmt: skip
     page = open_page(f"{url}/{language}/", color_scheme=scheme, bypass_csp=True)
-    for address in addresses:
-        page.goto(f"{url}/{language}{address}")
-        page.add_script_tag(path=AXE)
-        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-        result = page.evaluate("tags => axe.run(document, {runOnly: tags})", tags)
-        if result["violations"]:
-            found[address] = [
-                (one["id"], [node["html"][:150] for node in one["nodes"]][:3]) for one in result["violations"]
-            ]
-        name = address.strip("/").split("?")[0].replace("/", "-")[:20] or "overview"
-        page.screenshot(path=SCREENSHOTS / f"{name}-{language}-{scheme}.png", full_page=True)
-    assert not found
+    assert not violations(page, url, language, scheme, addresses)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("language", "scheme"), EVERY)
+def test_axe_finds_nothing_on_pages_of_stations_and_sheets_with_and_without_questions(
+    open_page, url, tmp_path, language, scheme
+):
+    page = open_page(f"{url}/{language}/", color_scheme=scheme, bypass_csp=True)
+    quiet = {"/stations/0": "", "/flags": ""} | sheets()
+    assert not violations(page, url, language, scheme, quiet)
+    asked = {"/stations": "asked-stations", "/stations/0": "asked-station", "/flags": "asked-flags", "/display": "asked-display"}  # fmt: skip
+    with serving(application(replica(tmp_path, hold(vote=check_in_twice, until="reveal")))) as other:
+        assert not violations(page, other, language, scheme, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -17,22 +18,14 @@ import pytest
 from typer.testing import CliRunner
 
 from bulletin.cli import app
-from chain.anvil import Anvil
 from chain.console import Connection
 from protocol.errors import BallotboardError
 from scripts import cli
 from tests.bulletin.pages import Page
-from tests.bulletin.test_indexer import held_on
-from tests.tamper.on_chain import START, ChainElection
+from tests.relayer.test_faults import until
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def election() -> Iterator[ChainElection]:
-    with Anvil(block_time=0, timestamp=START) as anvil:
-        yield held_on(anvil)
 
 
 @pytest.fixture
@@ -121,6 +114,12 @@ def test_serve_shows_the_election_and_ends_cleanly_on_sigterm(desk, election):
             and "This ballot is counted." in web.get(f"/ballots/{ballot['hash']}").text
         )
         command = web.get("/api/v1/verify").json()["command"].split()[1:]
+        until(lambda: web.get("/api/v1/verify").json()["archive"]["file"])
+        file = web.get("/api/v1/verify").json()["archive"]["file"]
+        first = web.get(file["url"], headers={"range": "bytes=0-9"})
+        assert first.status_code == 206 and first.headers["content-range"] == f"bytes 0-9/{file['bytes']}"
+        assert hashlib.sha256(web.get(file["url"]).content).hexdigest() == file["sha256"]
+        [kept] = desk.glob("*.archive")  # beside the database
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert "Traceback" not in (desk / "log").read_text()
@@ -128,6 +127,11 @@ def test_serve_shows_the_election_and_ends_cleanly_on_sigterm(desk, election):
         [sys.executable, "-m", "scripts.cli", *command], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr  # the command on the page is right
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == file["sha256"]
+
+
+def test_a_proxy_that_is_no_address_is_refused_before_anything_is_read(desk, capsys):
+    assert "--trust-proxy nginx is not an address" in refused(capsys, "serve", "--port", "0", "--trust-proxy", "nginx")
 
 
 def test_an_interrupt_ends_it_with_status_130_and_no_traceback(desk):

@@ -24,25 +24,12 @@ from chain.errors import NodeUnreachable
 from chain.rpc import call, connect
 from protocol.errors import BallotboardError
 from protocol.records import LogHead
+from tests.bulletin.conftest import held_on
 from tests.chain.hostile import lying
 from tests.tamper.builder import COUNTED_TOTALS, PAPER_TOTALS, STEPS
 from tests.tamper.on_chain import START, ChainElection
 
 pytestmark = pytest.mark.e2e
-
-
-def held_on(anvil: Anvil, until: str = "certify") -> ChainElection:
-    election = ChainElection(anvil)
-    for step in STEPS[: STEPS.index(until) + 1]:
-        getattr(election, step)()
-    return election
-
-
-@pytest.fixture(scope="module")
-def election() -> Iterator[ChainElection]:
-    """A whole one, for tests that only read."""
-    with Anvil(block_time=0, timestamp=START) as anvil:
-        yield held_on(anvil)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import re
 
 import pytest
 from nacl.exceptions import BadSignatureError
@@ -26,7 +25,6 @@ from protocol.ballot import Reason
 from protocol.errors import BallotboardError
 from protocol.records import Kind, LogHead
 from tests.bulletin.boards import cursor, events, feed, replica
-from tests.bulletin.servers import application, serving
 from tests.bulletin.test_app import client
 from tests.tamper import builder
 from tests.tamper.builder import Election, hold
@@ -227,7 +225,7 @@ def test_a_region_is_the_sum_of_those_under_it(web):
     result = web.get(f"{API}/result").json()
     assert nation["paper"] == [[option["paper"] for option in contest["options"]] for contest in result["contests"]]
     assert web.get(f"{API}/regions/1").json()["above"] == [{"name": "N", "unit": 0}]
-    assert web.get(f"{API}/regions/3").status_code == 404 and web.get("/results?unit=3").status_code == 404
+    assert web.get(f"{API}/regions/3").status_code == 404 and web.get("/results/3").status_code == 404
 
 
 def test_nobody_fills_the_memory_by_asking_for_units_that_are_not_there(copy):
@@ -235,9 +233,11 @@ def test_nobody_fills_the_memory_by_asking_for_units_that_are_not_there(copy):
         copy.store, Connection("http://127.0.0.1:1", "0x" + "00" * 20), None, SigningKey.generate()
     )
     with board.moment() as now:
+        board.region(now, 0)
+        held = len(board._remembered)
         found = [board.region(now, unit) for unit in range(200)]
         assert sum(one is not None for one in found) == len(now.poll.units) == 3
-    assert sum(name.startswith("region") for name in board._remembered) == 3
+    assert len(board._remembered) == held
 
 
 def test_a_chain_of_one_process_says_that_nobody_signs(web):
@@ -251,21 +251,6 @@ def test_a_chain_of_one_process_says_that_nobody_signs(web):
 
 
 # ---------------------------------------------------------------- a static copy
-
-
-def test_a_static_copy_has_every_page_and_the_whole_log(copy, web, tmp_path):
-    with serving(application(copy)) as url:
-        files = mirror(url, tmp_path / "out")
-    out = tmp_path / "out"
-    assert files == sum(path.is_file() for path in out.rglob("*")) > 40
-    assert (out / "en/verify/index.html").exists() and (out / "fr/index.html").read_text().startswith("<!doctype html>")
-    size = web.get(f"{API}/head").json()["size"]
-    hashes = (out / f"tile/0/000.p/{size}").read_bytes()
-    root = merkle.root([hashes[i : i + 32] for i in range(0, len(hashes), 32)]).hex()
-    assert root == json.loads((out / "api/v1/head").read_bytes())["root"]
-    for page in out.rglob("index.html"):  # what a page needs to be shown is there
-        for link in re.findall(r'(?:src|href)="(/static/[^"]+)"', page.read_text()):
-            assert (out / link[1:]).exists()
 
 
 def test_a_board_that_is_not_there_is_not_copied(tmp_path):

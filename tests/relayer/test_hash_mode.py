@@ -18,6 +18,8 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 from authority.cli import app as election_app
+from bulletin.app import create_app as create_board
+from bulletin.archivist import Archivist
 from bulletin.cli import index_board
 from bulletin.store import Store
 from chain.anvil import Anvil
@@ -90,6 +92,14 @@ class HashElection:
         id = self.world.manifest.election_id.hex()
         return json.loads(command(verify_app, "tally", *words, "--election", id, "--json", status=status).stdout)
 
+    def shown(self, body: bytes) -> tuple[str, str, str]:
+        """What a public board that looks at the chain and asks the data holders now says of a ballot: its state, and its page in English and French."""
+        connection, database = Connection(**json.loads(self.board.read_text())), f"sqlite:///{self.folder / 'board.db'}"
+        index_board(connection, database)
+        web, name = TestClient(create_board(Store(database), connection)), hash_of(body).hex()
+        state = web.get(f"/api/v1/ballots/{name}").json()["fate"]["state"]
+        return (state, *(web.get(f"/{language}/ballots/{name}").text for language in ("en", "fr")))
+
     def node(self) -> list[str]:
         return ["--rpc", self.world.url, "--contract", "0x" + self.world.contract.hex()]
 
@@ -123,6 +133,9 @@ def test_an_election_in_hash_mode_from_the_first_ballot_to_the_verified_result(c
                 relayer.wait_final(bodies)
                 until(partial(has_all, relayer, bodies))
                 until(lambda relayer=relayer: relayer.status()["bodies_lacking"] == 1)
+            assert one.shown(bodies[0])[0] == "recorded" and "proofs and signature are right" in one.shown(bodies[0])[1]
+            state, english, french = one.shown(lost)
+            assert state == "not-here" and "has not reached this board yet" in english and "pas encore arrivé" in french
             receipt = second.http.get(f"/v1/ballots/{hash_of(bodies[0]).hex()}").json()["receipt"]
             assert receipt["ballot"] == bodies[0].hex()  # taken by the first, shown by the second
             assert second.end(signal.SIGTERM) == 0
@@ -176,7 +189,13 @@ def test_an_election_in_hash_mode_from_the_first_ballot_to_the_verified_result(c
         told = command(verify_app, "receipt", tmp_path / "receipt.json", *one.node(), "--holder", one.urls[0], "--json")
         assert json.loads(told.stdout)[0]["status"] == Status.COUNTED.text
 
-        index_board(Connection(**json.loads(one.board.read_text())), f"sqlite:///{tmp_path / 'board.db'}")
+        state, english, french = one.shown(lost)
+        assert state == Status.NOT_HELD.text and "is void" in english and "est nul" in french and "bitmap" in english
+        assert one.shown(bodies[0])[0] == one.shown(late)[0] == Status.COUNTED.text
+        (offers := tmp_path / "offers").mkdir()
+        connection = Connection(**json.loads(one.board.read_text()))
+        kept = Archivist(Store(f"sqlite:///{tmp_path / 'board.db'}"), connection, offers)
+        assert kept.step() and kept.held and kept.path(kept.held).read_bytes() == archive.read_bytes()
         with Store(f"sqlite:///{tmp_path / 'board.db'}").read() as tx:
             announced = json.loads(world.read().records[-1].body or b"")["counted_set"]
             assert tx.fact("counted")["root"] == announced["root"] and tx.fact("result") == ""
