@@ -437,7 +437,9 @@ def _api(board: _Board) -> APIRouter:
     def receipt_code(ballot_hash: Hash) -> Response:
         """The same as a QR code (docs/protocol.md, section 11): without the ballot, which is not needed to prove that it is recorded."""
         with board.moment() as now:
-            found = _found(views.compact_receipt(now.tx, now.poll, bytes.fromhex(ballot_hash)), "the log has no such ballot")
+            found = _found(
+                views.compact_receipt(now.tx, now.poll, bytes.fromhex(ballot_hash)), "the log has no such ballot"
+            )
         drawn = picture_files.draw(found.code(), "svg", f"Receipt of ballot {ballot_hash}")
         name = {"content-disposition": f'inline; filename="receipt-{ballot_hash[:16]}.svg"'}
         return Response(drawn, headers=name, media_type="image/svg+xml")
@@ -764,9 +766,20 @@ def _pages(board: _Board) -> APIRouter:
             )  # fmt: skip
 
     @pages.get("/flags")
-    def flags(request: Request, rule: str = "", start: Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION)] = 0) -> Response:
+    def flags(
+        request: Request, rule: str = "", start: Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION)] = 0
+    ) -> Response:
         with board.moment() as now:
-            return board.page(request, "flags.html", now=now, flags=flag_page(request, now, rule, start), rule=rule, start=start, step=PAGE, early=now.early)
+            return board.page(
+                request,
+                "flags.html",
+                now=now,
+                flags=flag_page(request, now, rule, start),
+                rule=rule,
+                start=start,
+                step=PAGE,
+                early=now.early,
+            )
 
     def flag_page(request: Request, now: _Moment, rule: str = "", start: int = 0) -> Value:
         """Flags in words, PAGE of them, with their rules and numbers."""

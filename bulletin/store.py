@@ -410,7 +410,9 @@ class Reading:
         """unit → how many of these roll rows have a valid ballot."""
         found: dict[int, int] = {}
         for start in range(0, len(rows), CHUNK):
-            query = sa.select(_ballots.c.unit, sa.func.count(_ballots.c.roll_index.distinct())).group_by(_ballots.c.unit)
+            query = sa.select(_ballots.c.unit, sa.func.count(_ballots.c.roll_index.distinct())).group_by(
+                _ballots.c.unit
+            )
             within = _ballots.c.roll_index.in_(rows[start : start + CHUNK])
             for unit, count in self._connection.execute(query.where(within, _ballots.c.reason == Reason.VALID)):
                 found[unit] = found.get(unit, 0) + count

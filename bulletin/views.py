@@ -439,9 +439,7 @@ def stations(poll: Poll, acts: Sequence[LogRecord]) -> list[Value]:
 
     A revision's `document` is there once it is revealed; `problems` says why a revealed one is not counted.
     """
-    documents = {
-        r.entry.body_hash: (r, d) for r, d in election.readable(acts, Kind.STATION_RESULT, read_result)
-    }
+    documents = {r.entry.body_hash: (r, d) for r, d in election.readable(acts, Kind.STATION_RESULT, read_result)}
     checked: dict[int, int] = {}
     for _, batch in election.readable(acts, Kind.CHECK_IN, CheckIns.parse):
         checked[batch.station] = checked.get(batch.station, 0) + len(batch.entries)
