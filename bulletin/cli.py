@@ -191,7 +191,14 @@ def mirror(
 def open_indexer(connection: Connection, database: str) -> Indexer:
     """An indexer of the connection's board into the database at this URL. Raises BallotboardError where the two do not fit."""
     election_id = unhex(connection.election, 32, "the connection file's election id") if connection.election else None
-    return Indexer(Store(database), connect(connection.rpc), connection.contract_bytes, election_id, connection.holders)
+    return Indexer(
+        Store(database),
+        connect(connection.rpc),
+        connection.contract_bytes,
+        election_id,
+        connection.holders,
+        connection.comet,
+    )
 
 
 def index_board(connection: Connection, database: str, progress: Progress | None = None) -> LogHead:

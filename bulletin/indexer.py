@@ -4,7 +4,8 @@ One look (`step`) at the chain reads the blocks after the cursor, and
 
 1. the node still has the cursor's block, and every block up to its head names the one before it as its parent; else the chain was replaced;
 2. events come from those blocks, and their records continue the log without a gap, each with the root that the board emitted (bulletin.replica);
-3. at the node's head the log is the one whose size and root the contract stores.
+3. at the node's head the log is the one whose size and root the contract stores;
+4. where there are validators and one can be asked, more than two thirds of them have signed for that log (chain.evidence).
 
 What contradicts this is an *alarm*: it is stored, nothing is read any more, by this process or the next, and every page shows it. Only `rebuild` takes
 it away, with everything else. A node that does not answer, or is behind, is no alarm: it is asked again.
@@ -21,8 +22,10 @@ from web3 import Web3
 
 from bulletin.replica import Alarm, Replica
 from bulletin.store import Cursor, Store, StoreError
-from chain.errors import NodeUnreachable, RpcError
+from chain.errors import BadEvidence, ChainError, NodeUnreachable, RpcError
+from chain.evidence import verify
 from chain.holding import Holders
+from chain.network.collect import head_evidence
 from chain.reader import Batch, Reader
 from chain.rpc import Address, batch, checksummed, readable_head, unhex
 from protocol.errors import BallotboardError
@@ -43,6 +46,9 @@ BODIES = 4_000
 ATTACHMENT_POLL = 3.0
 """Seconds between searches for a file that is named and not published: each looks through all blocks."""
 
+SEAL_POLL = 5.0
+"""Seconds between looks at the validators' signatures while the log grows: each takes a dozen questions."""
+
 Progress = Callable[[int, int], None]
 """Called with (records indexed, of how many)."""
 
@@ -51,6 +57,14 @@ log = logging.getLogger("bulletin")
 
 class Behind(BallotboardError):
     """The node's head is below the cursor. It may catch up."""
+
+
+class Unsealed(BallotboardError):
+    """The validators' signatures cannot be had just now, or not those of this node's chain."""
+
+
+RETRIED = (NodeUnreachable, RpcError, Behind, Unsealed, StoreError)
+"""What may be better at the next look."""
 
 
 class Indexer:
@@ -66,11 +80,13 @@ class Indexer:
         contract: Address,
         election_id: bytes | None = None,
         holders: Sequence[str] = (),
+        comet: str = "",
     ) -> None:
-        """`holders` are the URLs of the data holders, where the chain has ballots' hashes only. Raises ChainError where there is no board of ours, BallotboardError where it is another election's, or the database another board's."""
+        """`holders` are the URLs of the data holders, where the chain has ballots' hashes only; `comet` is that of a validator, whose chain's signatures are then checked. Raises ChainError where there is no board of ours, BallotboardError where it is another election's, or the database another board's."""
         self.web3, self.reader = web3, Reader(web3, contract)
         self.synced, self.trouble = False, ""
-        self._look_again = self._ask_again = 0.0
+        self._look_again = self._ask_again = self._seal_again = 0.0
+        self._comet = comet
         self._holders = Holders(holders)
         manifest = self.reader.creation().manifest()
         if election_id not in (None, manifest.election_id):
@@ -91,7 +107,7 @@ class Indexer:
             except Alarm as error:
                 log.error("alarm: %s", error)
                 return
-            except (NodeUnreachable, RpcError, Behind, StoreError) as error:
+            except RETRIED as error:
                 if self.trouble != str(error):
                     log.warning("%s", error)
                 self.trouble = str(error)
@@ -106,14 +122,15 @@ class Indexer:
     def step(self, progress: Progress | None = None, stop: threading.Event | None = None) -> LogHead:
         """Reads on to the chain's head; gives the log's. With `stop` set, returns at the end of a transaction.
 
-        Raises Alarm (of now or before), and NodeUnreachable, RpcError, Behind, StoreError, after which it may be called again.
+        Raises Alarm (of now or before), and NodeUnreachable, RpcError, Behind, Unsealed, StoreError, after which it may be called again.
         """
         if self.replica.alarm:
             raise Alarm(self.replica.alarm)
         try:
             self._follow(progress or (lambda done, of: None), stop or threading.Event())
+            self._check_seals()
             return self.replica.head
-        except (NodeUnreachable, RpcError, Behind, StoreError):
+        except RETRIED:
             raise
         except BallotboardError as error:
             self.replica.stop(str(error))
@@ -178,6 +195,39 @@ class Indexer:
                     )
                 hashes[number] = digest
         return Cursor(last, hashes[last], int(header["timestamp"], 16)), hashes
+
+    def _check_seals(self) -> None:
+        """Whether more than two thirds of the validators have signed for the log as it stands here (chain.evidence): now and then while it grows.
+
+        The header that signs for a block is the next one, so it is the last block but one that is asked about.
+        """
+        cursor, manifest = self.replica.cursor, self.replica.manifest
+        if not self._comet or manifest.engine != "cometbft" or not cursor or time.monotonic() < self._seal_again:
+            return
+        with self.replica.store.read() as tx:
+            place, sealed = tx.last_event(cursor.number - 1), tx.fact("sealed")
+        if place is None or (sealed and sealed["size"] == place.size):
+            return
+        self._seal_again = time.monotonic() + SEAL_POLL
+        try:
+            evidence = head_evidence(self.web3, self._comet, self.reader.address, at=cursor.number - 1)
+        except ChainError as error:
+            raise Unsealed(f"the validators' signatures cannot be had from {self._comet}: {error}") from error
+        try:
+            proven = verify(evidence.body(), manifest, self.reader.address)
+        except BadEvidence as error:
+            raise Alarm(
+                f"the validators have not signed for block {cursor.number - 1} as it was read: {error}"
+            ) from error
+        if proven.head != LogHead(place.size, place.root):
+            raise Alarm(
+                f"the validators have signed for a log of {proven.head.size} records with root {proven.head.root.hex()} at block {proven.block}, and"
+                f" what was read has {place.size} with root {place.root.hex()}"
+            )
+        self.replica.note(
+            "sealed",
+            {"size": place.size, "block": proven.block, "signed": proven.signed_power, "total": proven.total_power},
+        )
 
     def _derive(self) -> None:
         """What follows from the log so far, with the files that it names, as far as they are published."""

@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from bulletin.app import API
+from bulletin.board import API
 from bulletin.tiles import WIDTH
 from protocol.errors import BallotboardError
 

@@ -294,6 +294,12 @@ class Reading:
         """Where on the chain a record of the log is."""
         return Place(*self._connection.execute(_PLACE, {"position": position}).one())
 
+    def last_event(self, block: int) -> Place | None:
+        """The last event in the blocks up to this one."""
+        query = sa.select(_heads).where(_heads.c.block <= block).order_by(_heads.c.size.desc()).limit(1)
+        row = self._connection.execute(query).first()
+        return Place(*row) if row else None
+
     def counts(self) -> dict[int, int]:
         """Records by kind."""
         query = sa.select(_records.c.kind, sa.func.count()).group_by(_records.c.kind)

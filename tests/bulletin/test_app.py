@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.generation import GenerationMode
 
-from bulletin import app as board_app
+from bulletin import pages
 from bulletin.app import HEADERS, create_app
 from bulletin.replica import Replica
 from bulletin.store import Cursor, Store
@@ -35,7 +35,7 @@ from tests.bulletin.pages import Page
 from tests.tamper import builder
 from tests.tamper.builder import COUNTED_TOTALS, PAPER_TOTALS, Election, hold
 
-CSS = Path(board_app.__file__).parent / "static" / "board.css"
+CSS = Path(pages.__file__).parent / "static" / "board.css"
 
 
 NO_PAGES = ("/api", "/checkpoint", "/tile", "/static", "/healthz", "/readyz", "/metrics", "/en", "/fr")
@@ -150,7 +150,7 @@ def test_without_the_roll_the_number_of_voters_is_unknown_and_not_zero_until_the
 
 
 def test_ballots_are_listed_the_newest_first_with_their_state_and_older_ones_on_further_pages(whole, monkeypatch):
-    monkeypatch.setattr(board_app, "BALLOTS", 3)
+    monkeypatch.setattr(pages, "BALLOTS", 3)
     found, path = [], "/"
     while path:
         shown = page(whole, path)

@@ -10,8 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from bulletin.app import API, create_app
+from bulletin.app import create_app
 from bulletin.archivist import Archivist
+from bulletin.board import API
 from bulletin.cli import app
 from bulletin.store import Store, StoreError
 from chain.console import Connection

@@ -11,8 +11,7 @@ import pytest
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from bulletin import app as board_app
-from bulletin.app import API
+from bulletin.board import API, Board
 from bulletin.checkpoint import checkpoint, origin, read_key, verifier_key
 from bulletin.feed import Feed
 from bulletin.mirror import _tiles, mirror
@@ -229,9 +228,7 @@ def test_a_region_is_the_sum_of_those_under_it(web):
 
 
 def test_nobody_fills_the_memory_by_asking_for_units_that_are_not_there(copy):
-    board = board_app._Board(
-        copy.store, Connection("http://127.0.0.1:1", "0x" + "00" * 20), None, SigningKey.generate()
-    )
+    board = Board(copy.store, Connection("http://127.0.0.1:1", "0x" + "00" * 20), None, SigningKey.generate())
     with board.moment() as now:
         board.region(now, 0)
         held = len(board._remembered)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bulletin import app as board_app
+from bulletin import uploads
 from bulletin.uploads import MAX_FORM, MAX_UPLOADS, READERS, field
 from bulletin.words import ENGLISH
 from protocol.receipt import CompactReceipt
@@ -120,7 +120,7 @@ def test_a_file_that_is_none_or_asks_for_too_much_is_refused_on_a_page(web, data
 
 
 def test_more_than_there_is_room_for_is_asked_to_come_again(web, code, monkeypatch):
-    monkeypatch.setattr(board_app.uploads, "MAX_UPLOADS", 0)
+    monkeypatch.setattr(uploads, "MAX_UPLOADS", 0)
     for answer in (upload(web, code.encode()), web.post("/find/code", content=b"x")):
         assert answer.status_code == 503 and answer.headers["retry-after"] and "try again" in answer.text
     monkeypatch.undo()
