@@ -42,6 +42,8 @@ demo: setup
 	.venv/bin/ballotboard demo
 
 ## test: everything CI runs (`make -k test` goes on after a failure)
+# Three for two cores, since many tests wait for processes; tests/conftest.py says which stay together.
+SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 .PHONY: test test-imports test-style test-native test-python test-contracts
 test: test-imports test-style test-native test-python test-contracts
 
@@ -58,7 +60,7 @@ endif
 
 test-python: setup
 	@tools/test-packages
-	$(PY) -m pytest -n 2 -m "not soak"
+	$(PY) -m pytest $(SIDE_BY_SIDE) -m "not soak"
 
 test-contracts: setup setup-ape
 ifneq ($(CONTRACT_TESTS),)

@@ -14,6 +14,7 @@ from scripts import gas
 ROOT = Path(contracts.__file__).parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", contracts.NAMES)
 def test_the_artifact_is_byte_for_byte_what_the_sources_compile_to(monkeypatch, name):
     if "SOLCX_BINARY_PATH" not in os.environ:
