@@ -148,8 +148,8 @@ def record(board: Board) -> APIRouter:
         with board.store.read() as tx:
             data = or_404(tx.attachment(bytes.fromhex(sha256)), "no file of this name is published")
         headers = {"etag": f'"{sha256}"', "cache-control": FOREVER}
-        if request.headers.get("if-none-match") == headers["etag"]:
-            return Response(status_code=304, headers=headers)
+        if unchanged := _unchanged(request, headers):
+            return unchanged
         return Response(data, headers=headers, media_type="application/octet-stream")
 
     @api.get("/timeline")
@@ -177,8 +177,8 @@ def record(board: Board) -> APIRouter:
         with board.moment() as now:
             data, name = board.table(now), f"results-{now.poll.manifest.election_id.hex()[:16]}.csv"
         headers = {"etag": f'"{hashlib.sha256(data).hexdigest()}"'} | _named(name)
-        if request.headers.get("if-none-match") == headers["etag"]:
-            return Response(status_code=304, headers=headers)
+        if unchanged := _unchanged(request, headers):
+            return unchanged
         return Response(data, headers=headers, media_type="text/csv; charset=utf-8")
 
     @api.get("/network")
@@ -262,13 +262,19 @@ def archive(board: Board) -> APIRouter:
         if keeper is None or held is None:
             raise HTTPException(404, (keeper.trouble if keeper else "") or "there is no archive here yet")
         headers = {"etag": f'"{held.sha256}"'}
-        if request.headers.get("if-none-match") == headers["etag"]:
-            return Response(status_code=304, headers=headers)
+        if unchanged := _unchanged(request, headers):
+            return unchanged
         path = keeper.path(held)
         headers |= _named(f"{election}.archive")
         return FileResponse(path, headers=headers, media_type="application/octet-stream", stat_result=path.stat())
 
     return router
+
+
+def _unchanged(request: Request, headers: dict[str, str]) -> Response | None:
+    """304 for who has what the etag names; else None."""
+    held = request.headers.get("if-none-match") == headers["etag"]
+    return Response(status_code=304, headers=headers) if held else None
 
 
 def _named(file: str) -> dict[str, str]:
