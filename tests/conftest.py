@@ -6,14 +6,18 @@ there is one at a time, and they begin first. The many quick ones then fill what
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     for item in items:
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: FIRST.index(found) if (found := _group(item)) in FIRST else 2 if found else 3)
+    yield
 
 
 FIRST = ("network", "e2e/test_readme")
