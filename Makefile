@@ -42,8 +42,8 @@ demo: setup
 	.venv/bin/ballotboard demo
 
 ## test: everything CI runs (`make -k test` goes on after a failure)
-# Three for two cores, since many tests wait for processes; tests/conftest.py says which stay together.
-SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
+# Three for two cores, since many tests wait for processes; tests/conftest.py has their order.
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 .PHONY: test test-imports test-style test-native test-python test-contracts
 test: test-imports test-style test-native test-python test-contracts
 

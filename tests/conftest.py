@@ -1,32 +1,25 @@
-"""The order of the tests, and which share a worker, where several run side by side.
+"""The order of the files, where several workers take one after the other (`--dist loadfile --no-loadscope-reorder`; a file's tests share what they set up).
 
-Tests with processes of their own mostly wait, and share what took long to start: those of a module go to one worker, all real networks to one, so that
-there is one at a time, and they begin first. The many quick ones then fill what the others leave.
+Files with processes of their own mostly wait, and come first, the longest before all. Real networks are kept apart, as far as an order can do it: two
+of them have sixteen programs. Of the others those with many tests begin, so that all workers end together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
-
-@pytest.hookimpl(wrapper=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    for item in items:
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: FIRST.index(found) if (found := _group(item)) in FIRST else 2 if found else 3)
-    yield
+LONGEST = "test_readme"
 
 
-FIRST = ("network", "e2e/test_readme")
-"""The longest, which would be waited for at the end."""
-
-
-def _group(item: pytest.Item) -> str:
-    """The group that a test belongs to, "" for one that may run anywhere."""
-    if not item.get_closest_marker("e2e"):
-        return ""
-    folder = item.path.parent.name
-    return folder if folder == "network" else f"{folder}/{item.path.stem}"
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Counter(item.path for item in items)
+    waiting = list(dict.fromkeys(item.path for item in items if item.get_closest_marker("e2e")))
+    networks = [path for path in waiting if path.parent.name == "network"]
+    others = sorted((path for path in waiting if path not in networks), key=lambda path: path.stem != LONGEST)
+    place: dict[Path, float] = {path: number for number, path in enumerate(others)}
+    for number, path in enumerate(networks):
+        place[path] = (number + 0.5) * len(others) / len(networks)
+    items.sort(key=lambda item: (place.get(item.path, len(others)), -tests[item.path], str(item.path)))
