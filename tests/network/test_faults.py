@@ -13,6 +13,7 @@ from chain.errors import NodeUnreachable
 from chain.network import operator
 from chain.network.local import LocalNetwork
 from chain.network.node import GETH_OPTIONS, Node, find_binary
+from chain.process import free_port
 from chain.rpc import block
 from tests.chain.world import ballots, new_board
 from tests.network.conftest import hashes, head, same_chain, until
@@ -148,15 +149,8 @@ def test_a_supervisor_restarts_what_ends(network, nodes):
 def test_a_peer_that_is_not_listed_is_refused(network, nodes, tmp_path):
     """It has the right genesis and all addresses, and keys of its own."""
     home = tmp_path / "stranger"
-    ports = operator.Ports(*(port + 11 for port in vars(nodes[0].ports).values()))
-    made = operator.init(
-        home,
-        "stranger",
-        "127.0.0.1",
-        nodes[0].operator.consensus_port + 11,
-        nodes[0].operator.execution_port + 11,
-        ports,
-    )
+    ports = operator.Ports(free_port(), free_port(), free_port(), free_port())
+    made = operator.init(home, "stranger", "127.0.0.1", free_port(), free_port(), ports)
     for name in ("network.json", "geth.toml", "geth.genesis.json", "config/genesis.json"):
         shutil.copy(nodes[0].home / name, home / name)
     toml = (home / "geth.toml").read_text()
