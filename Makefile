@@ -44,8 +44,8 @@ demo: setup
 ## test: everything CI runs (`make -k test` goes on after a failure)
 # Three for two cores, since many tests wait for processes; tests/conftest.py has their order.
 SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
-.PHONY: test test-imports test-style test-native test-python test-contracts
-test: test-imports test-style test-native test-python test-contracts
+.PHONY: test test-imports test-style test-native test-python test-programs test-contracts
+test: test-imports test-style test-native test-python test-programs
 
 test-imports: setup
 	lint-imports --no-logo
@@ -61,6 +61,10 @@ endif
 test-python: setup
 	@tools/test-packages
 	$(PY) -m pytest $(SIDE_BY_SIDE) -m "not soak"
+
+# The contract tests keep one core busy, the validator's wait for geth most of the time.
+test-programs: setup setup-ape
+	$(MAKE) -j2 --output-sync=target test-contracts $(VALIDATOR_TESTS)
 
 test-contracts: setup setup-ape
 ifneq ($(CONTRACT_TESTS),)
@@ -199,6 +203,6 @@ test-validator: validator
 	cd chain/validator && go vet ./... && go vet -tags faults . && go test ./...
 
 ifneq ($(shell go version 2>/dev/null | grep -E 'go1\.(2[6-9]|[3-9][0-9])'),)
-test: test-validator
+VALIDATOR_TESTS := test-validator
 test-python: validator .bin/validator-faults
 endif
