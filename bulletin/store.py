@@ -77,6 +77,9 @@ class Verdict(NamedTuple):
 
 _metadata = sa.MetaData()
 
+_Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""SQLite's INTEGER has 64 bits, and as a primary key it is the row's place itself, without an index beside."""
+
 _facts = sa.Table(
     "facts", _metadata,
     sa.Column("name", sa.Text, primary_key=True),
@@ -85,21 +88,23 @@ _facts = sa.Table(
 
 _records = sa.Table(
     "records", _metadata,
-    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("position", _Key, primary_key=True, autoincrement=False),
     sa.Column("kind", sa.SmallInteger, nullable=False),
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("role", sa.Integer, nullable=False),
     sa.Column("number", sa.BigInteger, nullable=False),
-    sa.Column("hash", sa.LargeBinary(32), nullable=False, index=True),
+    sa.Column("hash", sa.LargeBinary(32), nullable=False),
     sa.Column("body", sa.LargeBinary),
     sa.Column("signatures", sa.LargeBinary, nullable=False),
     sa.Index("records_by_kind", "kind", "position"),
+    # Both columns: with the hash alone, a database may rather walk through all records of the kind.
+    sa.Index("records_by_hash", "kind", "hash"),
 )  # fmt: skip
 
 # One row per event. A record lies in the first one whose size is above its position.
 _heads = sa.Table(
     "heads", _metadata,
-    sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("size", _Key, primary_key=True, autoincrement=False),
     sa.Column("root", sa.LargeBinary(32), nullable=False),
     sa.Column("block", sa.BigInteger, nullable=False),
     sa.Column("block_hash", sa.LargeBinary(32), nullable=False),
@@ -115,7 +120,7 @@ _tiles = sa.Table(
 
 _ballots = sa.Table(
     "ballots", _metadata,
-    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("position", _Key, primary_key=True, autoincrement=False),
     sa.Column("roll_index", sa.BigInteger, nullable=False, index=True),
     sa.Column("unit", sa.BigInteger, nullable=False),
     sa.Column("seen", sa.BigInteger, nullable=False),
@@ -124,7 +129,7 @@ _ballots = sa.Table(
 
 _fates = sa.Table(
     "fates", _metadata,
-    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("position", _Key, primary_key=True, autoincrement=False),
     sa.Column("status", sa.SmallInteger, nullable=False, index=True),
     sa.Column("reference", sa.BigInteger, nullable=False),
 )  # fmt: skip
