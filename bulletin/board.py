@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +93,7 @@ class Board:
         self.store, self.connection, self.indexer, self.key, self.archivist = store, connection, indexer, key, archivist
         self.feed, self.uploads = Feed(store), uploads.Uploads()
         self._remembered: dict[str, tuple[Any, Any]] = {}
+        self._computing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._templates = {language: _templates(words) for language, words in LANGUAGES.items()}
 
     @contextmanager
@@ -104,10 +107,13 @@ class Board:
             yield Moment(tx, poll, self.remember("acts", size, tx.acts), files)
 
     def remember(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
-        """The value of `name`, computed once as long as `key` stays. Two threads may both compute it."""
+        """The value of `name`, computed once as long as `key` stays: by one thread, while the others that want it wait."""
         held = self._remembered.get(name)
         if held is None or held[0] != key:
-            held = self._remembered[name] = (key, compute())
+            with self._computing[name]:
+                held = self._remembered.get(name)
+                if held is None or held[0] != key:
+                    held = self._remembered[name] = (key, compute())
         return held[1]
 
     def per_head(self, now: Moment, name: str, compute: Callable[[], Any], *more: Any) -> Any:
