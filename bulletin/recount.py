@@ -41,9 +41,8 @@ def _columns(tx: Reading) -> tuple[Log, bytearray]:
         if not is_ballot:
             log.order += records
             continue
-        assert all(
-            record.body is None or answer is not None for record, answer in zip(records, answers, strict=True)
-        ), "a ballot counts only when it was looked at"
+        if any(record.body is not None and answer is None for record, answer in zip(records, answers, strict=True)):
+            raise RuntimeError("a ballot that nobody has looked at would count: this is a defect of the board")
         first, start = records[0], len(reasons)
         entries = [record.entry.encode() for record in records]
         packed = pack_bodies([record.body or b"" for record in records])

@@ -121,10 +121,7 @@ class Replica:
             self._open()
         if self._election:
             self._check_ballots(self._election)
-            if self._has(Kind.SETTLEMENT):
-                self._settle()
-            if self._has(Kind.RESULT):
-                self._compare_result()
+            self._finish()
         self._derived = state
 
     def note(self, name: str, value: Any) -> None:
@@ -198,45 +195,48 @@ class Replica:
                 tx.set_fact("checked", end)
             checked = end
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
+        """What became of each ballot, and whether the announced result is right, as far as they are due: from one reading of the log."""
         with self.store.read() as tx:
-            if tx.fact("counted") is not None:
-                return
-            try:
-                counted = Recount(tx, self.manifest, self.contract, self._attachments).counted
-            except BallotboardError:
-                return  # a file or a body may still come; what stays wrong is said of the result
-        with self.store.write() as writing:
-            writing.settle(counted.rows)
-            conflicts = [[conflict.roll_index, conflict.first, conflict.second] for conflict in counted.conflicts]
-            writing.set_fact(
-                "counted", {"conflicts": conflicts, "root": counted.root().hex(), "size": len(counted.rows)}
-            )
+            known = tx.fact("result")
+            settle = self._has(Kind.SETTLEMENT) and tx.fact("counted") is None
+            compare = self._has(Kind.RESULT) and (known is None or (known == "" and not tx.groups()))
+            if settle or compare:
+                case = Recount(tx, self.manifest, self.contract, self._attachments)
+                if settle:
+                    self._settle(case)
+                if compare:
+                    self._compare_result(case)
 
-    def _compare_result(self) -> None:
+    def _settle(self, case: Recount) -> None:
+        try:
+            counted = case.counted
+        except BallotboardError:
+            return  # a file or a body may still come; what stays wrong is said of the result
+        with self.store.write() as tx:
+            tx.settle(counted.rows)
+            conflicts = [[conflict.roll_index, conflict.first, conflict.second] for conflict in counted.conflicts]
+            tx.set_fact("counted", {"conflicts": conflicts, "root": counted.root().hex(), "size": len(counted.rows)})
+
+    def _compare_result(self, case: Recount) -> None:
         """Whether the announced result is the one that the record gives: sums, partial decryptions and stations, all computed again."""
         problem, groups = "", list[list[list[tuple[int, int]]]]()
-        with self.store.read() as tx:
-            if (known := tx.fact("result")) or (known == "" and tx.groups()):
-                return
-            case = Recount(tx, self.manifest, self.contract, self._attachments)
-            try:
-                right = election.result_body(case.settled, case.tally, case.records)
-                if case.body(Kind.RESULT) == right:
-                    voted = case.counted.per_unit(case.roll_state.roll)
-                    groups = [
-                        [[(unit, voted[unit]) for unit in group.units] for group in found]
-                        for found in case.settled.groups
-                    ]
-                else:
-                    problem = "the announced result is not the one that the record gives"
-            except (election.MissingAttachment, election.MissingBodies):
-                return  # not looked at yet, and the page says so
-            except BallotboardError as error:
-                problem = f"the result cannot be computed from the record: {error}"
-        with self.store.write() as writing:
-            writing.decrypted(groups)
-            writing.set_fact("result", problem)
+        try:
+            right = election.result_body(case.settled, case.tally, case.records)
+            if case.body(Kind.RESULT) == right:
+                voted = case.counted.per_unit(case.roll_state.roll)
+                groups = [
+                    [[(unit, voted[unit]) for unit in group.units] for group in found] for found in case.settled.groups
+                ]
+            else:
+                problem = "the announced result is not the one that the record gives"
+        except (election.MissingAttachment, election.MissingBodies):
+            return  # not looked at yet, and the page says so
+        except BallotboardError as error:
+            problem = f"the result cannot be computed from the record: {error}"
+        with self.store.write() as tx:
+            tx.decrypted(groups)
+            tx.set_fact("result", problem)
 
 
 def _verdicts(opened: OpenElection, roll: Roll, ballots: Sequence[LogRecord]) -> list[Verdict]:
