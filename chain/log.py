@@ -13,7 +13,7 @@ from web3 import Web3
 
 from chain.errors import ChainError
 from chain.holding import Holders, Progress, with_bodies
-from chain.reader import Batch, Creation, Reader
+from chain.reader import ENTRY, Batch, Creation, Reader
 from chain.rpc import Address, readable_head
 from protocol import engine
 from protocol.election import LogRecord, OpenElection, open_election
@@ -78,7 +78,8 @@ class ElectionLog:
             raise ChainError(
                 f"the node's log jumps from position {len(self.records)} to {batch.first} in block {batch.block_number}; use another node"
             )
-        leaves = engine.leaf_hashes([record.entry.encode() for record in batch.records])
+        data = batch.entries
+        leaves = engine.leaf_hashes([data[i : i + ENTRY] for i in range(0, len(data), ENTRY)])
         self._frontier.extend(leaves)
         if self._frontier.root() != batch.root:
             raise ChainError(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any, NamedTuple
 
 import rlp
@@ -29,9 +29,11 @@ from chain.contract import dynamic, selector, topic, word
 from chain.deploy import Setup, parse_creation
 from chain.errors import ChainError, NodeContradiction, RpcError
 from chain.rpc import Address, batch, block, call, checksummed, readable_head, unhex
+from protocol import engine
 from protocol.election import LogRecord
+from protocol.encoding import u16, u40
 from protocol.manifest import Manifest
-from protocol.records import Entry, Kind
+from protocol.records import Entry, Kind, pack_bodies
 
 LOG_PAGE = 1_000
 """Blocks in one eth_getLogs: under the 5,000 that Besu answers, a quarter of an hour of blocks."""
@@ -42,9 +44,51 @@ BLOCKS_AT_ONCE = 16
 TRANSACTIONS_AT_ONCE = 16
 """Ballot transactions in one HTTP request: 3 MB of hex, which every engine answers."""
 
+ENTRY = 40
+"""Bytes of a log entry."""
+
 # Where an RLP transaction of each type holds the recipient and the input (EIPs 2718, 2930, 1559, 4844, 7702).
 _TO_AND_DATA = {0: (3, 5), 1: (4, 6), 2: (5, 7), 3: (5, 7), 4: (5, 7)}
 _NONCE = {0: 0, 1: 1, 2: 1, 3: 1, 4: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Ballots(Sequence[LogRecord]):
+    """The ballots of one call as they stand in it, each made a record when it is asked for: their entries from position `first` on, their bodies in
+    the form of `records.pack_bodies` (none where the chain has hashes only), and the call's sequence number."""
+
+    first: int
+    entries: bytes
+    packed: bytes
+    number: int
+
+    def __len__(self) -> int:
+        return len(self.entries) // ENTRY
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        numbers, bodies = range(len(self))[index], self.bodies()[index]
+        return list(map(self._made, numbers, bodies)) if isinstance(index, slice) else self._made(numbers, bodies)
+
+    def __iter__(self) -> Iterator[LogRecord]:
+        return map(self._made, range(len(self)), self.bodies())
+
+    @property
+    def time(self) -> int:
+        return int.from_bytes(self.entries[1:6], "big")
+
+    @property
+    def role(self) -> int:
+        return int.from_bytes(self.entries[6:8], "big")
+
+    def hashes(self) -> list[bytes]:
+        return [self.entries[i : i + 32] for i in range(8, len(self.entries), ENTRY)]
+
+    def bodies(self) -> Sequence[bytes | None]:
+        return _unpack(self.packed) if self.packed else [None] * len(self)
+
+    def _made(self, index: int, body: bytes | None) -> LogRecord:
+        digest = self.entries[ENTRY * index + 8 : ENTRY * (index + 1)]
+        return LogRecord(self.first + index, Entry(Kind.BALLOT, self.time, self.role, digest), body, self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +96,7 @@ class Batch:
     """One event of the board: the records at `first`, `first + 1`, …, the root after the last of them, and where it is on the chain."""
 
     first: int
-    records: list[LogRecord]
+    records: Sequence[LogRecord]
     root: bytes
     block_number: int
     block_hash: bytes
@@ -62,6 +106,21 @@ class Batch:
     def size(self) -> int:
         """The size of the log after it."""
         return self.first + len(self.records)
+
+    @property
+    def entries(self) -> bytes:
+        """The log entries of the records, end to end."""
+        if isinstance(self.records, Ballots):
+            return self.records.entries
+        return b"".join([record.entry.encode() for record in self.records])
+
+    @property
+    def packed(self) -> bytes | None:
+        """The bodies in the form of `records.pack_bodies`, None where one is not here."""
+        if isinstance(self.records, Ballots):
+            return self.records.packed or None
+        bodies = [record.body for record in self.records if record.body is not None]
+        return pack_bodies(bodies) if len(bodies) == len(self.records) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +186,15 @@ class Reader:
         if first_block is None:
             first_block, position = self.creation().block_number, 0
         root = None
-        for logs, header in self._blocks([topic("Record"), topic("Ballots")], first_block, last):
-            for found in self._decode(logs, int(header["timestamp"], 16), unhex(header["hash"])):
-                if position is not None and found.first != position:
-                    raise NodeContradiction(
-                        f"the node's log jumps from position {position} to {found.first} in block {found.block_number}:"
-                        " records are missing or repeated; use another node"
-                    )
-                position, root = found.size, found.root
-                yield found
+        blocks = self._blocks([topic("Record"), topic("Ballots")], first_block, last)
+        for found in self._decode((log, header) for logs, header in blocks for log in logs):
+            if position is not None and found.first != position:
+                raise NodeContradiction(
+                    f"the node's log jumps from position {position} to {found.first} in block {found.block_number}:"
+                    " records are missing or repeated; use another node"
+                )
+            position, root = found.size, found.root
+            yield found
         if position not in (None, head.size) or root not in (None, head.root):
             raise NodeContradiction(
                 f"the node's log ends at {position} records and the board's head at block {last} has {head.size}, or its"
@@ -167,13 +226,13 @@ class Reader:
 
     # ---- events to records ----
 
-    def _decode(self, logs: Sequence[dict[str, Any]], time: int, block_hash: bytes) -> Iterator[Batch]:
-        """The batches of one block. Signed bytes of its ballot transactions are fetched in groups."""
-        for start in range(0, len(logs), TRANSACTIONS_AT_ONCE):
-            group = logs[start : start + TRANSACTIONS_AT_ONCE]
-            wanted = [log["transactionHash"] for log in group if log["topics"][0] == topic("Ballots")]
+    def _decode(self, logs: Iterator[tuple[dict[str, Any], dict[str, Any]]]) -> Iterator[Batch]:
+        """The batches of these logs, each with its block's header. Signed bytes of ballot transactions are fetched in groups."""
+        while group := list(islice(logs, TRANSACTIONS_AT_ONCE)):
+            wanted = [log["transactionHash"] for log, _ in group if log["topics"][0] == topic("Ballots")]
             transactions = iter(self._transactions(wanted))
-            for log in group:
+            for log, header in group:
+                time, block_hash = int(header["timestamp"], 16), unhex(header["hash"])
                 if log["topics"][0] == topic("Ballots"):
                     yield self._ballots(log, next(transactions), time, block_hash)
                 else:
@@ -190,22 +249,22 @@ class Reader:
             )
         function, arguments = transaction.data[:4], transaction.data[4:]
         packed = dynamic(arguments, 1)
+        try:
+            head = bytes([Kind.BALLOT]) + u40(time) + u16(role)
+        except OverflowError as error:
+            raise NodeContradiction(f"{where}: no board emits such an event ({error}); use another node") from error
         if function == selector("appendBallots"):
-            bodies: Sequence[bytes | None] = _unpack(packed)
-            hashes = [hashlib.sha256(body).digest() for body in bodies if body is not None]
+            entries = engine.entries(head, packed, len(_unpack(packed)))
         elif function == selector("appendBallotHashes"):
-            hashes = [packed[i : i + 32] for i in range(0, len(packed), 32)]
-            bodies = [None] * len(hashes)
+            entries = b"".join(head + packed[i : i + 32] for i in range(0, len(packed), 32))
+            packed = b""
         else:
             raise NodeContradiction(f"{where}: the transaction calls another function of the board")
-        if (word(arguments, 0), len(hashes)) != (sequence, count):
+        records = Ballots(first, entries, packed, sequence)
+        if (word(arguments, 0), len(records)) != (sequence, count):
             raise NodeContradiction(
-                f"{where}: the event says sequence {sequence} and {count} ballots, the transaction {word(arguments, 0)} and {len(hashes)}; use another node"
+                f"{where}: the event says sequence {sequence} and {count} ballots, the transaction {word(arguments, 0)} and {len(records)}; use another node"
             )
-        records = [
-            LogRecord(position, Entry(Kind.BALLOT, time, role, digest), body, sequence)
-            for position, (digest, body) in enumerate(zip(hashes, bodies, strict=True), first)
-        ]
         return Batch(first, records, root, int(log["blockNumber"], 16), block_hash, unhex(log["transactionHash"]))
 
     # ---- what a node says, compared with itself ----

@@ -161,7 +161,7 @@ class Follower:
 
     def _add(self, batch: Batch) -> None:
         size = self.tree.size
-        self.tree.extend(b"".join(record.entry.encode() for record in batch.records))
+        self.tree.extend(batch.entries)
         if self.tree.root(batch.size) != batch.root:
             self.tree.cut(size)
             raise ChainError(

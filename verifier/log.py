@@ -141,28 +141,33 @@ class Ballots:
 
     def add(self, first: int, count: int, entries: bytes, packed: bytes) -> None:
         """`count` ballots from position `first`; `packed` has a body of no bytes where there is none."""
-        positions, entry, rows, seen = self._columns
-        positions.append(array("Q", range(first, first + count)))
+        self.add_known(first, entries, *headers(packed, count), len(packed) - 2 * count)
+
+    def add_known(self, first: int, entries: bytes, rows: array[int], seen: array[int], size: int) -> None:
+        """The same where it is known what the ballots say, whose bodies have `size` bytes together."""
+        positions, entry, row, number = self._columns
+        positions.append(array("Q", range(first, first + len(rows))))
         entry.append(entries)
-        self.count += count
-        width = int.from_bytes(packed[:2], "big")
-        stride = 2 + width
-        if (
-            width >= HEADER
-            and len(packed) == stride * count
-            and packed[0::stride] == packed[:1] * count
-            and packed[1::stride] == packed[1:2] * count
-            and packed[2::stride] == bytes([VERSION]) * count
-        ):  # all of one length and version, as ballots of one style are: their headers are cut out without a look at each
-            rows.append(_cut(packed, 3, stride, "I", count))
-            seen.append(_cut(packed, 7, stride, "Q", count))
-            self.bytes += width * count
-            return
-        bodies = unpack_bodies(packed)
-        headers = [header(body) for body in bodies]
-        rows.append(array("I", [row for row, _ in headers]))
-        seen.append(array("Q", [number for _, number in headers]))
-        self.bytes += sum(map(len, bodies))
+        row.append(rows)
+        number.append(seen)
+        self.count += len(rows)
+        self.bytes += size
+
+
+def headers(packed: bytes, count: int) -> tuple[array[int], array[int]]:
+    """(roll indexes, `seen`) as `count` packed ballots say them: NO_ROW and 0 where one says nothing."""
+    width = int.from_bytes(packed[:2], "big")
+    stride = 2 + width
+    if (
+        width >= HEADER
+        and len(packed) == stride * count
+        and packed[0::stride] == packed[:1] * count
+        and packed[1::stride] == packed[1:2] * count
+        and packed[2::stride] == bytes([VERSION]) * count
+    ):  # all of one length and version, as ballots of one style are: their headers are cut out without a look at each
+        return _cut(packed, 3, stride, "I", count), _cut(packed, 7, stride, "Q", count)
+    found = [header(body) for body in unpack_bodies(packed)]
+    return array("I", [row for row, _ in found]), array("Q", [seen for _, seen in found])
 
 
 def _cut(packed: bytes, start: int, stride: int, typecode: str, count: int) -> array[int]:

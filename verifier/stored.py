@@ -16,7 +16,7 @@ from protocol.election import EMPTY_FILE, LogRecord
 from protocol.encoding import u16
 from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import Manifest
-from protocol.records import Entry, Kind, LogHead, RollRecord, Settlement, pack_bodies, unpack_bodies
+from protocol.records import Entry, Kind, LogHead, RollRecord, Settlement, unpack_bodies
 from verifier import archive
 from verifier.archive import ArchiveFile, ArchiveWriter, BadArchive
 from verifier.claims import Claims, Progress, silent
@@ -267,14 +267,13 @@ class Recorder:
             raise NodeContradiction(
                 f"the node shows a ballot that was appended alone, at position {first.position}; use another node"
             )
-        elif first.body is None or any(record.body is None for record in batch.records):
+        elif (packed := batch.packed) is None:
             hashes = b"".join(record.entry.body_hash for record in batch.records)
             self.writer.hashes(
                 first.entry.role, first.number, batch.root, hashes, (record.body for record in batch.records)
             )
         else:
-            bodies = [record.body or b"" for record in batch.records]
-            self.writer.ballots(first.entry.role, first.number, batch.root, len(bodies), pack_bodies(bodies))
+            self.writer.ballots(first.entry.role, first.number, batch.root, len(batch.records), packed)
 
     def finish(self, head: LogHead, files: dict[bytes, bytes], evidence: bytes) -> bytes:
         """The files that the records name, as far as they are there, the head and the evidence. Gives the record digest."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import rlp
 from eth_hash.auto import keccak
 
+from chain import reader as reader_module
 from chain.board import BoardRole
 from chain.contract import MAX_GAS, encode, topic
 from chain.deploy import deploy
@@ -196,6 +198,17 @@ def test_an_event_that_names_another_ballot_transaction_is_noticed(polled):
         read(polled, both(change))
 
 
+@pytest.mark.parametrize(("topic_of", "value"), [(2, 2**16), (2, 2**255)])
+def test_ballots_of_a_role_that_no_board_has_are_noticed(polled, topic_of, value):
+    def change(logs):
+        for log in logs:
+            if log["topics"][0] == topic("Ballots"):
+                log["topics"][topic_of] = f"0x{value:064x}"
+
+    with pytest.raises(ChainError, match="no board emits such an event"):
+        read(polled, both(change))
+
+
 def test_a_changed_root_at_the_end_is_not_the_boards(polled):
     def change(logs):
         for log in logs:
@@ -291,6 +304,38 @@ def test_a_log_is_read_on_from_where_it_ended(polled):
     before = list(polled.reader.batches(first_block=0, last_block=middle.block_number, position=0))
     after = list(polled.reader.batches(first_block=middle.block_number + 1, position=middle.size))
     assert before + after == whole
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_however_many_transactions_are_asked_for_at_once_the_log_is_the_same(polled, monkeypatch, at_once):
+    whole = list(polled.reader.batches())
+    monkeypatch.setattr(reader_module, "TRANSACTIONS_AT_ONCE", at_once)
+    assert list(polled.reader.batches()) == whole
+
+
+def test_the_transactions_of_several_blocks_come_in_one_request(polled):
+    asked: list[int] = []
+
+    def whole(answers):
+        asked.append(sum(isinstance(answer["result"], str) for answer in answers))
+        return answers
+
+    assert len(read(polled, honest, whole)) == SIZE
+    assert [count for count in asked if count] == [1, 3]  # the creation, and three ballot transactions in three blocks
+
+
+def test_ballots_as_they_stand_in_a_call_are_records_one_by_one(polled):
+    [*_, last] = polled.reader.batches()
+    records = list(last.records)
+    assert [(r.position, r.number, r.signatures) for r in records] == [(last.first + i, 2, b"") for i in range(4)]
+    assert [r.body for r in records] == ballots(4, first=8)
+    assert all(r.entry.body_hash == hashlib.sha256(r.body).digest() for r in records)
+    assert [last.records[i] for i in range(4)] == records == last.records[:] and last.records[-1:] == records[-1:]
+    assert last.entries == b"".join(r.entry.encode() for r in records)
+    assert last.packed == pack_bodies(r.body for r in records) == replace(last, records=records).packed
+    assert replace(last, records=[replace(records[0], body=None), *records[1:]]).packed is None
+    with pytest.raises(IndexError):
+        last.records[4]
 
 
 def test_an_older_end_is_compared_with_the_boards_state_then(polled):
