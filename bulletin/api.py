@@ -13,7 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from bulletin import stations as places
 from bulletin import views
-from bulletin.board import MAX_DIGITS, MAX_POSITION, PAGE, Board, or_404
+from bulletin.archives import NOTHING
+from bulletin.board import MAX_DIGITS, MAX_POSITION, PAGE, Board, Moment, or_404
 from bulletin.checkpoint import NoSuchTile, checkpoint, entries, origin, tile
 from bulletin.feed import MAX_LISTENERS
 from bulletin.store import Reading
@@ -49,7 +50,7 @@ def record(board: Board) -> APIRouter:
     def election() -> Value:
         """The election: manifest, phase, times (seconds since 1970 UTC), what comes next, head, records by kind, and `alarm` if the board has stopped."""
         with board.moment() as now:
-            return views.election_value(now.tx, now.poll, now.acts)
+            return board.election(now)
 
     @api.get("/head")
     def head() -> Value:
@@ -75,11 +76,11 @@ def record(board: Board) -> APIRouter:
         with board.moment() as now:
             return or_404(views.record(now.tx, now.poll, position), "the log has no record at this position")
 
-    @api.get("/ballots/{ballot_hash}", responses={404: {"description": "not in the log"}})
-    def ballot(ballot_hash: Hash) -> Value:
+    @api.get("/ballots/{ballot_hash}", responses={404: {"description": "not in the log"}}, response_model=None)
+    def ballot(ballot_hash: Hash) -> Response:
         """A ballot by its SHA-256: its record, its fate in words, and its inclusion proof. Never a choice: only totals are ever decrypted."""
         with board.moment() as now:
-            return or_404(board.ballot(now, ballot_hash), "the log has no such ballot")
+            return or_404(ballot_answer(board, now, ballot_hash), "the log has no such ballot")
 
     @api.get("/receipts/{ballot_hash}.svg", responses={404: {"description": "not in the log"}}, response_model=None)
     def receipt_code(ballot_hash: Hash) -> Response:
@@ -96,12 +97,7 @@ def record(board: Board) -> APIRouter:
     def receipt(ballot_hash: Hash) -> Response:
         """A receipt file (docs/protocol.md, section 11) against the present head, for `ballotboard verify receipt`."""
         with board.moment() as now:
-            found = or_404(
-                views.receipt(now.tx, now.poll, bytes.fromhex(ballot_hash)),
-                "the log has no such ballot, or not its content",
-            )
-        name = {"content-disposition": f'attachment; filename="receipt-{ballot_hash[:16]}.json"'}
-        return Response(found.body(), headers=name, media_type="application/json")
+            return or_404(receipt_answer(board, now, ballot_hash), "the log has no such ballot, or not its content")
 
     @api.get("/counted-set", responses={404: {"description": "not settled"}})
     def counted_set(start: Start = 0, limit: Limit = PAGE) -> Value:
@@ -215,6 +211,23 @@ def record(board: Board) -> APIRouter:
     return api
 
 
+def ballot_answer(board: Board, now: Moment, ballot_hash: str) -> Response | None:
+    """None for what the log has not."""
+    found = board.ballot(now, ballot_hash)
+    return None if found is None else JSONResponse(found)
+
+
+def receipt_answer(board: Board, now: Moment, ballot_hash: str) -> Response | None:
+    """None for what the log has not, or not the body of."""
+    found = views.receipt(now.tx, now.poll, bytes.fromhex(ballot_hash))
+    name = f"receipt-{ballot_hash[:16]}.json"
+    return None if found is None else Response(found.body(), headers=_named(name), media_type="application/json")
+
+
+LOOK_UPS = {"ballots": ballot_answer, "receipts": receipt_answer}
+"""What is asked for most, by the first part of its path under API."""
+
+
 def tiles(board: Board) -> APIRouter:
     """C2SP tlog-tiles."""
     router = APIRouter()
@@ -257,14 +270,15 @@ def archive(board: Board) -> APIRouter:
     )  # fmt: skip
     def archive(request: Request, election: Hash) -> Response:
         """The whole record in one file, for `ballotboard verify tally`; with ranges, so that a download can go on where it stopped. Its ETag is its SHA-256."""
-        keeper = board.archivist
-        held = keeper.held if keeper and keeper.election == election else None
-        if keeper is None or held is None:
-            raise HTTPException(404, (keeper.trouble if keeper else "") or "there is no archive here yet")
+        archives = board.archives
+        note = archives.note() if archives and archives.election == election else NOTHING
+        if archives is None or note.held is None:
+            raise HTTPException(404, note.trouble or "there is no archive here yet")
+        held = note.held
         headers = {"etag": f'"{held.sha256}"'}
         if unchanged := _unchanged(request, headers):
             return unchanged
-        path = keeper.path(held)
+        path = archives.path(held)
         headers |= _named(f"{election}.archive")
         return FileResponse(path, headers=headers, media_type="application/octet-stream", stat_result=path.stat())
 
@@ -325,7 +339,7 @@ def operation(board: Board) -> APIRouter:
             records.set(tx.head().size)
             checked.set(tx.fact("checked") or 0)
             alarm.set(bool(tx.fact("alarm")))
-        held = board.archivist.held if board.archivist else None
+        held = board.archives.note().held if board.archives else None
         archive.set(held.size if held else 0)
         block.set(cursor.number if cursor else 0)
         time.set(cursor.time if cursor else 0)

@@ -1,6 +1,6 @@
 """The board over HTTP: a JSON API under /api/v1 and pages that work without JavaScript. Read-only: it keeps nothing of who asks for what.
 
-    create_app(store, connection, indexer)      the application; without an indexer it serves what the database holds
+    create_app(store, connection)      the application over what the database holds
 
 No page has an inline script or style or a cookie, and the policy in its headers allows none, so that text from a manifest can be nothing but text. What
 scripts there are (static/) check receipts in the browser and refresh the big screen; everything can be read without them.
@@ -21,9 +21,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bulletin import api, pages, uploads
-from bulletin.archivist import Archivist
+from bulletin.archives import Archives
 from bulletin.board import API, STATIC, Board, NotYet, for_programs, language
-from bulletin.indexer import Indexer
 from bulletin.limits import Limiter
 from bulletin.store import Store, StoreError
 from bulletin.words import LANGUAGES
@@ -44,18 +43,19 @@ PUBLIC = (API, "/checkpoint", "/tile", "/archive")
 
 
 def create_app(
-    store: Store, connection: Connection, indexer: Indexer | None = None, key: SigningKey | None = None,
-    archivist: Archivist | None = None, rate: float = 0,
+    store: Store, connection: Connection, key: SigningKey | None = None, follows: bool = False, archives: Archives | None = None, rate: float = 0,
+    colours: bytes = b"",
 ) -> FastAPI:  # fmt: skip
     """The application over this database. `connection` says where an observer's verifier finds the chain, `key` signs checkpoints (else one
-    that is drawn now), `archivist` keeps the archive; `rate` is what one client
-    may ask for a second (bulletin.limits), 0 for no limit."""
-    board = Board(store, connection, indexer, key or SigningKey.generate(), archivist)
+    that is drawn now), `follows` says that a process follows the chain into the database, or should; `rate` is what one client
+    may ask for a second (bulletin.limits), 0 for no limit; `colours` is the options' style sheet (bulletin.colours)."""
+    board = Board(store, connection, key or SigningKey.generate(), follows, archives, colours)
     app = FastAPI(
         title="Ballotboard bulletin board", version="1", docs_url=None, redoc_url=None, openapi_url=f"{API}/openapi.json",
         description="The public record of one election, as read from its chain. Nothing here has to be believed: `GET /api/v1/verify` says how to check it.",
     )  # fmt: skip
-    app.add_middleware(_LookUp, board=board)
+    if store.embedded:
+        app.add_middleware(_LookUp, board=board)
     if rate:
         app.add_middleware(Limiter, rate=rate, refuse=board.too_much, events=f"{API}/events")
     app.add_middleware(_Headers, boards=connection.boards)
@@ -67,6 +67,7 @@ def create_app(
     for short in LANGUAGES:
         app.include_router(every, prefix=f"/{short}", include_in_schema=False)
     app.include_router(pages.negotiated(every), include_in_schema=False)
+    app.include_router(pages.style(board), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC))
     _errors(app, board)
     return app
@@ -109,8 +110,8 @@ def _errors(app: FastAPI, board: Board) -> None:
 
 
 class _LookUp:
-    """Answers `GET /api/v1/ballots/HASH`, what voters ask for, in front of the framework: half of the time is the framework's. What it does not
-    find, or cannot say, is left to the route of the same address."""
+    """Answers what voters ask for, a ballot or a receipt by its hash, in front of the framework and its threads, which take more time than a database
+    that is a file. What it does not find, or cannot say, is left to the route of the same address."""
 
     def __init__(self, app: ASGIApp, board: Board) -> None:
         self.app, self.board = app, board
@@ -119,16 +120,16 @@ class _LookUp:
         if scope["type"] == "http" and scope["method"] == "GET" and (match := _LOOK_UP.fullmatch(scope["path"])):
             try:
                 with self.board.moment() as now:
-                    found = self.board.ballot(now, match[1])
+                    found = api.LOOK_UPS[match[1]](self.board, now, match[2])
             except (NotYet, StoreError):
                 found = None
             if found is not None:
-                await JSONResponse(found)(scope, receive, send)
+                await found(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-_LOOK_UP = re.compile(re.escape(API) + "/ballots/([0-9a-f]{64})")
+_LOOK_UP = re.compile(re.escape(API) + f"/({'|'.join(api.LOOK_UPS)})/([0-9a-f]{{64}})")
 
 
 def _origin(url: str) -> str:

@@ -3,25 +3,24 @@
 It is byte for byte what `ballotboard archive make` writes from a node at the same head. What the database has not, the creation of the contract, its
 code and the validators' signatures, is asked of the node; without one there is no archive, and the pages say so.
 
-A thread makes it, never a request: when a result is announced; when the log has not grown for a while; and now and then while it grows. The new
-file is complete on the disk before a small JSON file names it, so a crash or a full disk leaves the one that there was. The file before is deleted
-one making later: who is downloading it has that long.
+The process that follows the chain makes it, never a request: when a result is announced; when the log has not grown for a while; and now and then while
+it grows. The new file is complete on the disk before the note (bulletin.archives) names it, so a crash or a full disk leaves the one that there was. The
+file before is deleted one making later: who is downloading it has that long.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from bulletin.archives import Archives, Held, Note
 from bulletin.store import Reading, Store, StoreError
 from chain.console import Connection
 from chain.network.collect import head_evidence
@@ -44,46 +43,23 @@ RETRY = 30.0
 """Seconds after one could not be made."""
 
 POLL = 1.0
-"""Seconds between looks at the database."""
+"""Seconds between looks at the database, and between notes of how far a making is."""
 
 log = logging.getLogger("bulletin")
 
 
-@dataclass(frozen=True)
-class Held:
-    """A finished archive: of a log with `size` records and this root; `missing` ballots have no body here, `files` are published; `final` says whether
-    it has a result; `sha256` and `bytes` are of the file `name`, and `record` is its record digest."""
-
-    name: str
-    size: int
-    root: str
-    missing: int
-    files: int
-    final: bool
-    sha256: str
-    bytes: int
-    record: str
-
-
 class Archivist:
-    """Keeps the archive of the log in `store` under `folder`. One thread calls `run` or `step`; others read `held`, `making` (records done, of how
-    many) and `trouble` (why the last one could not be made, "" if it could)."""
+    """Keeps the archive of the log in `store` under `folder`, and the note beside it. One thread uses it."""
 
     def __init__(
         self, store: Store, connection: Connection, folder: Path, ready: Callable[[], bool] = lambda: True
     ) -> None:
         """`ready` says whether the log is read: nothing is made before."""
-        self.store, self.connection, self.folder, self._ready = store, connection, folder, ready
-        self.making: tuple[int, int] | None = None
-        self.trouble = ""
+        self.store, self.connection, self._ready = store, connection, ready
+        self.archives = Archives(store, folder)
+        self.note = replace(self.archives.note(), making=None)  # whoever was making one is gone
         self._source: tuple[Reader, int, bytes, bytes] | None = None
         self._size, self._changed, self._looked, self._ended, self._pause = -1, 0.0, 0.0, -EVERY, 0.0
-        with store.read() as tx:
-            self.election = (tx.fact("board") or {}).get("election", "")
-        self.held = self._stored()
-
-    def path(self, held: Held) -> Path:
-        return self.folder / held.name
 
     def run(self, stop: threading.Event) -> None:
         """Makes archives until `stop` is set."""
@@ -92,32 +68,32 @@ class Archivist:
                 self.step()
 
     def step(self) -> bool:
-        """Makes the archive of the log as it is now; false, and `trouble`, if that cannot be."""
-        began, self.trouble = time.monotonic(), ""
-        part = self.folder / f"{self.election}.archive.part"
+        """Makes the archive of the log as it is now; false, with the trouble in the note, if that cannot be."""
+        began, trouble, held = time.monotonic(), "", self.note.held
+        part = self.archives.folder / f"{self.archives.election}.archive.part"
         try:
-            self.held = self._make(part)
-            log.info("the archive of %d records is made: %s", self.held.size, self.held.name)
+            held = self._make(part)
+            log.info("the archive of %d records is made: %s", held.size, held.name)
         except OSError as error:
-            self.trouble = f"cannot write {part}: {error.strerror or error}"
+            trouble = f"cannot write {part.name}: {error.strerror or error}"
         except (BallotboardError, StoreError) as error:
-            self.trouble = str(error)
+            trouble = str(error)
         finally:
-            self.making = None
             part.unlink(missing_ok=True)
             self._ended = time.monotonic()
-            self._pause = RETRY if self.trouble else SHARE * (self._ended - began)
-        if self.trouble:
-            log.warning("no archive: %s", self.trouble)
-        return not self.trouble
+            self._pause = RETRY if trouble else SHARE * (self._ended - began)
+            self._tell(Note(held, None, trouble))
+        if trouble:
+            log.warning("no archive: %s", trouble)
+        return not trouble
 
     # ---- helpers
 
     def _due(self) -> bool:
-        now, held = time.monotonic(), self.held
+        now, held = time.monotonic(), self.note.held
         try:
             with self.store.read() as tx:
-                size, files, final = tx.head().size, len(tx.attachment_names()), tx.fact("result") is not None
+                size, files, final = tx.head().size, tx.files(), tx.fact("result") is not None
                 if not size or tx.fact("alarm"):
                     return False
                 if size != self._size:
@@ -141,11 +117,13 @@ class Archivist:
             if tx.fact("alarm"):
                 raise BallotboardError("this board has stopped: what it holds is not to be relied on")
             head, (size, missing, files) = tx.head(), _state(tx)
-            self.making = (0, size)
             recorder = Recorder(file, chain_id, reader.address, creation, code)
+            told = 0.0
             for batch in _batches(tx):
+                if time.monotonic() - told >= POLL:
+                    self._tell(replace(self.note, making=(recorder.size, size)))
+                    told = time.monotonic()
                 recorder.batch(batch)
-                self.making = (recorder.size, size)
             evidence = b""
             if self.connection.comet:
                 evidence = head_evidence(reader.web3, self.connection.comet, reader.address, recorder.block).body()
@@ -155,17 +133,23 @@ class Archivist:
             os.fsync(file.fileno())
         with part.open("rb") as whole:
             digest = hashlib.file_digest(whole, "sha256").hexdigest()
-        name = f"{self.election}-{digest[:16]}.archive"
+        name = f"{self.archives.election}-{digest[:16]}.archive"
         found = Held(name, size, head.root.hex(), missing, files, final, digest, part.stat().st_size, record.hex())
-        os.replace(part, self.folder / name)
-        note = self._note.with_suffix(".part")
-        note.write_text(json.dumps(asdict(found)))
-        os.replace(note, self._note)
-        keep = {name, self.held.name if self.held else name}
-        for old in self.folder.glob(f"{self.election}-*.archive"):
+        os.replace(part, self.archives.folder / name)
+        before = self.note.held
+        self.archives.write(Note(found, None, ""))
+        keep = {name, before.name if before else name}
+        for old in self.archives.folder.glob(f"{self.archives.election}-*.archive"):
             if old.name not in keep:
                 old.unlink(missing_ok=True)
         return found
+
+    def _tell(self, note: Note) -> None:
+        self.note = note
+        try:
+            self.archives.write(note)
+        except OSError as error:
+            log.warning("cannot write the note of the archives: %s", error.strerror or error)
 
     def _of_node(self) -> tuple[Reader, int, bytes, bytes]:
         """The chain, and what never changes of the contract. Raises NodeUnreachable."""
@@ -174,18 +158,6 @@ class Archivist:
             chain_id = int(call(reader.web3, "eth_chainId"), 16)
             self._source = reader, chain_id, reader.creation().input, reader.runtime_code()
         return self._source
-
-    @property
-    def _note(self) -> Path:
-        return self.folder / f"{self.election}.archive.json"
-
-    def _stored(self) -> Held | None:
-        """The archive that an earlier process made, if it is whole."""
-        try:
-            found = Held(**json.loads(self._note.read_text()))
-            return found if self.path(found).stat().st_size == found.bytes else None
-        except (OSError, ValueError, TypeError):
-            return None
 
 
 def _batches(tx: Reading) -> Iterator[Batch]:
@@ -207,20 +179,4 @@ def _state(tx: Reading) -> tuple[int, int, int]:
     """What an archive follows from: the records, the ballots without a body, the files."""
     manifest = tx.record(0)
     hash_mode = manifest is not None and Manifest.parse(manifest.body or b"").body_mode == "hash"
-    return tx.head().size, tx.lacking() if hash_mode else 0, len(tx.attachment_names())
-
-
-def value(archivist: Archivist | None, closed: bool) -> dict[str, Any]:
-    """What the API and the page say: `state` is ready (a file is there), making, or none, and `problem` why there is none, or no newer one."""
-    held = archivist.held if archivist else None
-    making = archivist.making if archivist else None
-    return {
-        "state": "ready" if held else "making" if making else "none",
-        "making": {"records": making[0], "of": making[1]} if making else None,
-        "problem": archivist.trouble if archivist else "this board has no node to make one from",
-        "file": {
-            "url": f"/archive/{archivist.election}.archive", "size": held.size, "root": held.root, "sha256": held.sha256, "bytes": held.bytes,
-            "record": held.record, "final": held.final,
-        } if archivist and held else None,
-        "closed": closed,
-    }  # fmt: skip
+    return tx.head().size, tx.lacking() if hash_mode else 0, tx.files()

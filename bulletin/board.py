@@ -20,13 +20,13 @@ from starlette.types import Scope
 
 from bulletin import regions, uploads, views
 from bulletin import stations as places
-from bulletin.archivist import Archivist
-from bulletin.archivist import value as archive_value
+from bulletin.archives import Archives
+from bulletin.archives import value as archive_value
 from bulletin.checkpoint import origin, verifier_key
 from bulletin.feed import Feed
-from bulletin.indexer import Indexer
 from bulletin.store import Cursor, Reading, Store, StoreError
 from bulletin.views import Poll, Value
+from bulletin.watch import Followed, followed
 from bulletin.words import ENGLISH, LANGUAGES, Words, iso, negotiate
 from chain.console import Connection
 from chain.network.status import consensus
@@ -48,6 +48,12 @@ MAX_POSITION = 2**53 - 1
 MAX_DIGITS = 15
 """Digits of what is looked up as a number: below MAX_POSITION."""
 
+LONG = 0.5
+"""Seconds of a computation that is not made again with every record."""
+
+SHARE = 4
+"""How many times as long what it found will do."""
+
 BLOCKS = 20
 """Blocks with records on the page of the network."""
 
@@ -56,17 +62,31 @@ CONSENSUS_POLL = 5
 
 STATIC = Path(__file__).parent / "static"
 
+COLOURS = "/colours.css"
+"""The address of the options' colours, where there are any."""
+
 ASSETS = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(STATIC.iterdir())}
 """SHA-256 of every file that a page loads."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Acts:
+    """All records but the ballots of the first `size` of the log in the database `name`, and whose cards were checked in on paper (views.papers)."""
+
+    name: str | None
+    size: int
+    records: list[LogRecord]
+    papers: dict[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class Moment:
     """One snapshot of the database with what the log fixes."""
 
     tx: Reading
     poll: Poll
     acts: list[LogRecord]
+    papers: dict[int, tuple[int, int]]
     files: int
 
     @property
@@ -80,6 +100,15 @@ class Moment:
         return self.time < self.poll.manifest.windows.reveal_not_before
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """A value, what it was computed for, and until when (monotonic seconds) it will do for something newer."""
+
+    key: tuple[Any, ...]
+    value: Any
+    good: float
+
+
 class NotYet(BallotboardError):
     """The log is not read, or the election has not come that far."""
 
@@ -88,11 +117,17 @@ class Board:
     """The database and what is remembered between requests."""
 
     def __init__(
-        self, store: Store, connection: Connection, indexer: Indexer | None, key: SigningKey, archivist: Archivist | None = None
+        self, store: Store, connection: Connection, key: SigningKey, follows: bool = False, archives: Archives | None = None, colours: bytes = b""
     ) -> None:  # fmt: skip
-        self.store, self.connection, self.indexer, self.key, self.archivist = store, connection, indexer, key, archivist
+        """`follows` says that a process follows the chain into this database, or should; `colours` is the options' style sheet (bulletin.colours)."""
+        self.store, self.connection, self.key, self.archives, self._follows = store, connection, key, archives, follows
+        self.colours = colours
+        self.assets = {f"/static/{name}": digest for name, digest in ASSETS.items()}
+        if colours:
+            self.assets[COLOURS] = hashlib.sha256(colours).hexdigest()
         self.feed, self.uploads = Feed(store), uploads.Uploads()
-        self._remembered: dict[str, tuple[Any, Any]] = {}
+        self._remembered: dict[str, Remembered] = {}
+        self._acts = Acts(None, 0, [], {})
         self._computing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._templates = {language: _templates(words) for language, words in LANGUAGES.items()}
 
@@ -100,27 +135,70 @@ class Board:
     def moment(self) -> Iterator[Moment]:
         """Raises NotYet before record 0 is read."""
         with self.store.read() as tx:
-            size, files = tx.head().size, len(tx.attachment_names())
-            poll = self.remember("poll", (bool(size), files), lambda: views.read_poll(tx))
+            size, files = tx.head().size, tx.files()
+            poll = self.remember("poll", (tx.name(), bool(size), files), lambda: views.read_poll(tx))
             if poll is None:
                 raise NotYet
-            yield Moment(tx, poll, self.remember("acts", size, tx.acts), files)
+            acts = self._acts_of(tx)
+            yield Moment(tx, poll, acts.records, acts.papers, files)
 
-    def remember(self, name: str, key: Any, compute: Callable[[], Any]) -> Any:
-        """The value of `name`, computed once as long as `key` stays: by one thread, while the others that want it wait."""
+    def remember(self, name: str, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        """The value of `name`, computed once as long as `key` stays: by one thread, while the others that want it wait.
+
+        What takes long, as everything does that looks at all ballots of a nation, is not computed again with every record: for SHARE times as long as
+        it took, what there is will do, if it is of the same database (the first of `key`).
+        """
         held = self._remembered.get(name)
-        if held is None or held[0] != key:
+        if held is None or not _will_do(held, key):
             with self._computing[name]:
                 held = self._remembered.get(name)
-                if held is None or held[0] != key:
-                    held = self._remembered[name] = (key, compute())
-        return held[1]
+                if held is None or not _will_do(held, key):
+                    began = time.monotonic()
+                    value = compute()
+                    taken = time.monotonic() - began
+                    good = began + taken + SHARE * taken if taken > LONG else 0.0
+                    held = self._remembered[name] = Remembered(key, value, good)
+        return held.value
 
     def per_head(self, now: Moment, name: str, compute: Callable[[], Any], *more: Any) -> Any:
         """A value that only new records, new files, or new answers of the engine can change, or `more` that it depends on."""
         tx = now.tx
-        key = (tx.head().size, tx.fact("checked"), tx.fact("result"), now.files, *more)
+        key = (tx.name(), tx.head().size, tx.fact("checked"), tx.fact("result"), now.files, *more)
         return self.remember(name, key, compute)
+
+    def kept(self, request: Request, now: Moment, make: Callable[[], Response]) -> Response:
+        """A page that everybody wants on election night: made once as long as nothing is new that it could show."""
+        if request.url.query:
+            return make()
+        tx, note = now.tx, self.archives.note() if self.archives else None
+        state = (tx.name(), tx.head().size, tx.facts(), now.files, self._followed(tx), note)
+        page: Response = self.remember(f"page {request.url.path}", state, make)
+        return page
+
+    def _acts_of(self, tx: Reading) -> Acts:
+        """What was not read before is added: a nation's stations are not read again for every ballot."""
+        place, held = (tx.name(), tx.head().size), self._acts
+        if (held.name, held.size) == place:
+            return held
+        with self._computing["acts"]:
+            name, size = place
+            held = self._acts if self._acts.name == name else Acts(name, 0, [], {})
+            if held.size > size:  # another moment was faster
+                papers = {card: found for card, found in held.papers.items() if found[0] < size}
+                return Acts(name, size, [act for act in held.records if act.position < size], papers)
+            new = tx.acts(held.size)
+            self._acts = Acts(name, size, held.records + new, views.papers(new, held.papers))
+            return self._acts
+
+    def election(self, now: Moment) -> Value:
+        tx = now.tx
+        changing = (
+            tx.name(),
+            tx.head().size,
+            tx.cursor(),
+            *(tx.fact(name) for name in ("alarm", "certified", "setup", "result")),
+        )
+        return self.remember("election", changing, lambda: views.election_value(tx, now.poll, now.acts))
 
     def stations(self, now: Moment) -> list[Value]:
         return self.per_head(now, "stations", lambda: views.stations(now.poll, now.acts))
@@ -161,16 +239,13 @@ class Board:
         return self.per_head(now, "turnout", lambda: views.turnout(now.tx, now.poll))
 
     def ballot(self, now: Moment, digest: str, words: Words = ENGLISH) -> Value | None:
-        return views.ballot(now.tx, now.poll, bytes.fromhex(digest), self.papers(now), words)
-
-    def papers(self, now: Moment) -> dict[int, tuple[int, int]]:
-        return self.per_head(now, "papers", lambda: views.papers(now.acts))
+        return views.ballot(now.tx, now.poll, bytes.fromhex(digest), now.papers, words)
 
     def timeline(self, now: Moment) -> Value:
         return self.per_head(now, "timeline", lambda: views.timeline(now.tx))
 
     def attempts(self, now: Moment) -> Value:
-        return self.per_head(now, "attempts", lambda: views.attempts(now.tx, len(self.papers(now))))
+        return self.per_head(now, "attempts", lambda: views.attempts(now.tx, len(now.papers)))
 
     def standing(self, now: Moment) -> dict[int, StationResult]:
         known = self.known(now)
@@ -192,7 +267,7 @@ class Board:
         """The validators of the manifest, the latest blocks with records, and who signed lately if there is a validator to ask."""
         consensus = None
         if now.poll.manifest.validators and self.connection.comet:
-            consensus = self.remember("consensus", int(time.monotonic() / CONSENSUS_POLL), self._ask_validator)
+            consensus = self.remember("consensus", (int(time.monotonic() / CONSENSUS_POLL),), self._ask_validator)
         signed = {member["key"]: member for member in consensus["members"]} if consensus else {}
         return {
             "engine": now.poll.manifest.engine, "sealed": now.tx.fact("sealed"), "asked": bool(self.connection.comet), "consensus": consensus,
@@ -221,8 +296,8 @@ class Board:
             "before_the_result": f"ballotboard verify config {where} --election {election_id}",
             "receipt": f"ballotboard verify receipt FILE {where}",
             "receipt_offline": "ballotboard verify receipt FILE",
-            "rpc": self.connection.rpc, "contract": now.poll.contract.hex(), "election": election_id, "assets": ASSETS,
-            "boards": self.connection.boards, "archive": archive_value(self.archivist, Kind.CLOSE in {act.kind for act in now.acts}),
+            "rpc": self.connection.rpc, "contract": now.poll.contract.hex(), "election": election_id, "assets": self.assets,
+            "boards": self.connection.boards, "archive": archive_value(self.archives, Kind.CLOSE in {act.kind for act in now.acts}),
             "archive_command": f"ballotboard verify tally {election_id}.archive --election {election_id}",
             "checkpoint_key": verifier_key(origin(now.poll.manifest.election_id), self.key),
         }  # fmt: skip
@@ -243,10 +318,12 @@ class Board:
         """Why this board is not to be relied on just now, "" if it is."""
         with self.store.read() as tx:
             if alarm := tx.fact("alarm"):
-                return alarm
-        if self.indexer is None:
-            return ""
-        return self.indexer.trouble or ("" if self.indexer.synced else "the log is still being read")
+                return str(alarm)
+            told = self._followed(tx)
+        return told.trouble or ("" if told.synced else "the log is still being read")
+
+    def _followed(self, tx: Reading) -> Followed:
+        return followed(tx) if self._follows else Followed(True, "")
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         """A page in the language of the request, with the banner that the state of the board calls for. Opens its own moment for the frame
@@ -255,21 +332,29 @@ class Board:
             try:
                 with self.moment() as now:
                     return self.page(request, template, status, now=now, **values)
-            except (NotYet, StoreError):
-                values["now"] = None
+            except NotYet:
+                with self.store.read() as tx:
+                    values |= {"now": None, "told": self._followed(tx)}
+            except StoreError as error:
+                values |= {"now": None, "told": Followed(False, str(error))}
         now = values.pop("now")
+        told = values.pop("told", self._followed(now.tx) if now else Followed(True, ""))
         words, here = language(request)
         here = values.pop("here", here)
         frame: Value = {
-            "election": views.election_value(now.tx, now.poll, now.acts) if now else None, "trouble": self.indexer.trouble if self.indexer else "",
-            "reading": bool(self.indexer and not self.indexer.synced and not self.indexer.trouble), "practice": bool(now and now.poll.manifest.practice),
-            "here": here, "page": here.partition("?")[0].split("/")[1],
+            "election": self.election(now) if now else None, "trouble": told.trouble,
+            "reading": not told.synced and not told.trouble, "practice": bool(now and now.poll.manifest.practice),
+            "style": COLOURS if self.colours else "", "here": here, "page": here.partition("?")[0].split("/")[1],
         }  # fmt: skip
         found = self._templates[words.language].get_template(template)
         text = found.render(frame=frame, poll=now.poll if now else None, **values)
         return Response(
             text, status, headers={"content-language": words.language}, media_type="text/html; charset=utf-8"
         )
+
+
+def _will_do(held: Remembered, key: tuple[Any, ...]) -> bool:
+    return held.key == key or (held.key[0] == key[0] and time.monotonic() < held.good)
 
 
 def _templates(words: Words) -> Environment:

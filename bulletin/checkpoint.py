@@ -54,7 +54,7 @@ def checkpoint(name: str, head: LogHead, key: SigningKey) -> bytes:
 def tile(tx: Reading, level: int, path: str) -> bytes:
     """The hashes of a tile, which are the same for ever. Raises NoSuchTile."""
     number, width = _parse(path)
-    hashes = tx.tile(level, number)[: 32 * width]
+    hashes = tx.tile(level, number).hashes[: 32 * width]
     if len(hashes) < 32 * width:
         raise NoSuchTile("the log is not that long yet")
     return hashes

@@ -7,22 +7,26 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvicorn
-from nacl.signing import SigningKey
+from fastapi import FastAPI
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from bulletin.app import create_app
+from bulletin.archives import Archives
 from bulletin.archivist import Archivist
 from bulletin.checkpoint import read_key
+from bulletin.colours import style
+from bulletin.follower import Follower
+from bulletin.follower import follow as run_follower
 from bulletin.indexer import Indexer, Progress
 from bulletin.limits import RATE, proxies
+from bulletin.mirror import PAGES
 from bulletin.mirror import mirror as copy_board
 from bulletin.store import Store
 from chain import console
@@ -83,30 +87,42 @@ def serve(
             help="Address or network of a reverse proxy in front (repeat it), whose X-Forwarded-For names the client."
         ),
     ] = None,
+    colours: Annotated[
+        Path | None, typer.Option(help="CSV file of the options' colours: contest,option,colour,dark (docs/board.md).")
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(help="Follow the chain, in a process beside. Without: `board index --follow` does, elsewhere."),
+    ] = True,
 ) -> None:
     """Follow the chain and serve pages and API. Prints one line of JSON with the URL once the log is read to its head. SIGTERM and ^C end it.
 
+    Any number may serve from one database: one follows, the others have --no-follow.
+
     Example: ballotboard board serve --board board.json --port 8050 --trust-proxy 127.0.0.1
     """
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    _log_to_stderr()
+    behind, listener = proxies(trust_proxy or []), _listen(host, port)
+    where = _database(board, database)
+    folder = archives or _beside(where, board)
+    connection = console.connection(board, rpc, contract)
+    store = open_indexer(connection, where).replica.store if follow else Store(where)
+    key = read_key((board or Path(BOARD_FILE)).parent / KEY_FILE)
+    sheet = style(colours, _reader(connection).creation().manifest()) if colours else b""
+    web = create_app(store, connection, key, follows=True, archives=Archives(store, folder), rate=rate, colours=sheet)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
-    def ready(url: str) -> None:
+    def ready() -> None:
         emit({"ready": True, "url": url, "pid": os.getpid()})
         sys.stdout.flush()
 
-    key = read_key((board or Path(BOARD_FILE)).parent / KEY_FILE)
-    where = _database(board, database)
-    serve_board(
-        console.connection(board, rpc, contract),
-        where,
-        host,
-        port,
-        ready,
-        key,
-        archives or _beside(where, board),
-        rate,
-        trust_proxy or [],
-    )
+    given = {"--board": board, "--rpc": rpc, "--contract": contract, "--database": where, "--archives": folder}
+    words = [f"{option}={value}" for option, value in given.items() if value is not None]
+    with Follower(store, words, ready) if follow else nullcontext():
+        if not follow:
+            ready()
+        serve_pages(web, listener, behind)
+    store.close()
 
 
 @app.command()
@@ -115,12 +131,26 @@ def index(
     rpc: RpcOption = None,
     contract: ContractOption = None,
     database: DatabaseOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what the chain records, until SIGTERM or ^C.")
+    ] = False,
+    archives: Annotated[
+        Path | None, typer.Option(help="With --follow: folder in which to keep the archive for download.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the chain up to its head, once.
+    """Read the chain up to its head.
 
     Example: ballotboard board index --board board.json
     """
+    if follow:
+        _log_to_stderr()
+        connection = console.connection(board, rpc, contract)
+        indexer = open_indexer(connection, _database(board, database))
+        store = indexer.replica.store
+        run_follower(indexer, Archivist(store, connection, archives, lambda: indexer.synced) if archives else None)
+        store.close()
+        return
     _index(console.connection(board, rpc, contract), _database(board, database), as_json)
 
 
@@ -137,9 +167,7 @@ def rebuild(
     Example: ballotboard board rebuild --board board.json
     """
     connection = console.connection(board, rpc, contract)
-    Reader(
-        connect(connection.rpc), connection.contract_bytes
-    ).creation()  # nothing is thrown away while there is nothing to read
+    _reader(connection).creation()  # nothing is thrown away while there is nothing to read
     Store(_database(board, database)).reset()
     _index(connection, _database(board, database), as_json)
 
@@ -174,6 +202,9 @@ def export(
 def mirror(
     url: Annotated[str, typer.Argument(help="Address of a board.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; what is in it already is written over.")],
+    pages: Annotated[
+        int, typer.Option(min=1, help="Pages to copy; links to any further ones lead to the board itself.")
+    ] = PAGES,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a board into a folder that any web server can show: pages, data, and the log as tiles.
@@ -181,8 +212,12 @@ def mirror(
     Example: ballotboard board mirror http://127.0.0.1:8050 public/
     """
     with console.progress("files", None, quiet=as_json) as advance:
-        files = copy_board(url, out, advance)
-    emit({"files": files, "out": str(out)}) if as_json else note(f"wrote {files} files under {out}")
+        copied = copy_board(url, out, advance, pages)
+    if as_json:
+        emit({**copied._asdict(), "out": str(out)})
+        return
+    left = f"; {copied.left_out} pages are left out, links to them lead to {url}" if copied.left_out else ""
+    note(f"wrote {copied.files} files under {out}{left}")
 
 
 # ---------------------------------------------------------------- what the commands do
@@ -206,43 +241,16 @@ def index_board(connection: Connection, database: str, progress: Progress | None
     return _read_on(open_indexer(connection, database), progress)
 
 
-def serve_board(
-    connection: Connection,
-    database: str,
-    host: str,
-    port: int,
-    ready: Callable[[str], None],
-    key: SigningKey | None = None,
-    archives: Path | None = None,
-    rate: float = 0,
-    trusted: Sequence[str] = (),
-) -> None:
-    """Follows the chain and serves until SIGTERM, then returns; ^C raises KeyboardInterrupt. `ready` is called with the URL once the log is read.
-    `key` signs checkpoints. The archive is kept in the folder `archives`, if there is one. `rate` and the `trusted` proxies are for
-    bulletin.limits."""
-    behind = proxies(trusted)
-    listener = _listen(host, port)
-    indexer = open_indexer(connection, database)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    stop = threading.Event()
-    # A daemon: should the server fail, a node that does not answer cannot keep the process. What is lost is one transaction.
-    thread = threading.Thread(target=indexer.run, args=(stop, lambda: ready(url)), name="indexer", daemon=True)
-    archivist = Archivist(indexer.replica.store, connection, archives, lambda: indexer.synced) if archives else None
+def serve_pages(web: FastAPI, listener: socket.socket, behind: dict[str, Any]) -> None:
+    """Serves on this socket until SIGTERM, then returns; ^C raises KeyboardInterrupt. `behind` is what uvicorn is told of proxies."""
     config = uvicorn.Config(
-        create_app(indexer.replica.store, connection, indexer, key, archivist, rate), lifespan="off", access_log=False, log_level="warning",
-        server_header=False, timeout_graceful_shutdown=GRACE, **behind,
+        web, lifespan="off", access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE, **behind
     )  # fmt: skip
     # uvicorn ends on both signals and raises them again: SIGTERM is a normal end, ^C an interrupt.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
-    thread.start()
-    if archivist:
-        threading.Thread(target=archivist.run, args=(stop,), name="archivist", daemon=True).start()
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
-        stop.set()
-        thread.join(GRACE)
-        indexer.replica.store.close()
         signal.signal(signal.SIGTERM, before)
 
 
@@ -263,6 +271,10 @@ def _read_on(indexer: Indexer, progress: Progress | None) -> LogHead:
         indexer.replica.store.close()
 
 
+def _reader(connection: Connection) -> Reader:
+    return Reader(connect(connection.rpc), connection.contract_bytes)
+
+
 def _database(board: Path | None, database: str | None) -> str:
     return database or f"sqlite:///{(board or Path(BOARD_FILE)).parent / DATABASE_FILE}"
 
@@ -275,6 +287,10 @@ def _beside(database: str, board: Path | None) -> Path:
     except ArgumentError:
         file = None  # whoever opens it says so
     return (Path(file) if file else board or Path(BOARD_FILE)).parent
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,7 +8,8 @@ One look (`step`) at the chain reads the blocks after the cursor, and
 4. where there are validators and one can be asked, more than two thirds of them have signed for that log (chain.evidence).
 
 What contradicts this is an *alarm*: it is stored, nothing is read any more, by this process or the next, and every page shows it. Only `rebuild` takes
-it away, with everything else. A node that does not answer, or is behind, is no alarm: it is asked again.
+it away, with everything else. A node that does not answer, or is behind, is no alarm: it is asked again. How it is, `run` says in the database
+(bulletin.watch), for those who serve from it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ from web3 import Web3
 
 from bulletin.replica import Alarm, Replica
 from bulletin.store import Cursor, Store, StoreError
+from bulletin.watch import Watch
 from chain.errors import BadEvidence, ChainError, NodeUnreachable, RpcError
 from chain.evidence import verify
 from chain.holding import Holders
 from chain.network.collect import head_evidence
-from chain.reader import Batch, Reader
+from chain.reader import Ballots, Batch, Reader
 from chain.rpc import Address, batch, checksummed, readable_head, unhex
 from protocol.errors import BallotboardError
 from protocol.records import LogHead
 
-COMMIT_RECORDS = 4_096
-"""Records after which a transaction ends, at the next block: a few MB."""
+COMMIT_RECORDS, COMMIT_BYTES = 65_536, 2**26
+"""Records, or bytes of their bodies, after which a transaction ends, at the next block: two seconds of work. Hashes come in no order, so every
+transaction writes their index anew, and small ones take twice the time."""
 
 HEADERS_AT_ONCE = 200
 """Block headers in one HTTP request: 0.3 MB."""
@@ -68,10 +71,7 @@ RETRIED = (NodeUnreachable, RpcError, Behind, Unsealed, StoreError)
 
 
 class Indexer:
-    """Follows the board at `contract` into `store`. One thread uses it; others may read its attributes.
-
-    `synced` is true once the chain's head was reached; `trouble` says why the last look failed, "" if it did not.
-    """
+    """Follows the board at `contract` into `store`. One thread uses it; others may read `synced`: whether the chain's head was reached."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Indexer:
     ) -> None:
         """`holders` are the URLs of the data holders, where the chain has ballots' hashes only; `comet` is that of a validator, whose chain's signatures are then checked. Raises ChainError where there is no board of ours, BallotboardError where it is another election's, or the database another board's."""
         self.web3, self.reader = web3, Reader(web3, contract)
-        self.synced, self.trouble = False, ""
+        self.synced, self._watch = False, Watch(store)
         self._look_again = self._ask_again = self._seal_again = 0.0
         self._comet = comet
         self._holders = Holders(holders)
@@ -95,28 +95,28 @@ class Indexer:
             )
         self.replica = Replica(store, manifest, self.reader.address)
 
-    def run(self, stop: threading.Event, synced: Callable[[], None] = lambda: None) -> None:
-        """Looks at the chain until `stop` is set or there is an alarm. Calls `synced` when the head is reached for the first time."""
+    def run(self, stop: threading.Event) -> None:
+        """Looks at the chain until `stop` is set. Raises Alarm if there is one."""
+        trouble = ""
+        self._watch.tell(self.synced, trouble)
         while not stop.is_set():
             try:
                 self.step(stop=stop)
-                self.trouble = ""
-                if not self.synced and not stop.is_set():
-                    self.synced = True
-                    synced()
+                trouble, self.synced = "", self.synced or not stop.is_set()
             except Alarm as error:
                 log.error("alarm: %s", error)
-                return
+                raise
             except RETRIED as error:
-                if self.trouble != str(error):
+                if trouble != str(error):
                     log.warning("%s", error)
-                self.trouble = str(error)
+                trouble = str(error)
             except Exception as error:
                 # A bug, or a node whose answers make no sense at all. Going on could hide a gap.
                 log.exception("the indexer failed")
-                self.trouble = f"the indexer failed: {type(error).__name__}: {error}"
-                self.replica.stop(self.trouble)
-                return
+                alarm = f"the indexer failed: {type(error).__name__}: {error}"
+                self.replica.stop(alarm)
+                raise Alarm(alarm) from error
+            self._watch.tell(self.synced, trouble)
             stop.wait(POLL)
 
     def step(self, progress: Progress | None = None, stop: threading.Event | None = None) -> LogHead:
@@ -148,17 +148,18 @@ class Indexer:
             return
         stored = self.reader.board.head(at=last)
         pending: list[Batch] = []
-        size = 0
+        records = size = 0
         for event in self.reader.batches(cursor.number + 1 if cursor else self.reader.creation().block_number, last):
-            if size >= COMMIT_RECORDS and event.block_number > pending[-1].block_number:
+            full = records >= COMMIT_RECORDS or size >= COMMIT_BYTES
+            if full and event.block_number > pending[-1].block_number:
                 self._commit(pending, pending[-1].block_number)
                 self._derive()
                 progress(self.replica.head.size, stored.size)
-                pending, size = [], 0
+                pending, records, size = [], 0, 0
                 if stop.is_set():
                     return
             pending.append(event)
-            size += len(event.records)
+            records, size = records + len(event.records), size + _bytes(event)
         self._commit(pending, last, stored)
         self._derive()
         if self.replica.manifest.verifier_threshold:
@@ -240,3 +241,9 @@ class Indexer:
                 self.replica.supply(found)
             self._ask_again = time.monotonic() + (0 if len(found) == BODIES else ATTACHMENT_POLL)
         self.replica.derive()
+
+
+def _bytes(event: Batch) -> int:
+    """Bytes of the bodies."""
+    found = event.records
+    return len(found.packed) if isinstance(found, Ballots) else sum(len(record.body or b"") for record in found)

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from bulletin import stations as places
 from bulletin import uploads, views
 from bulletin.api import Start
-from bulletin.board import MAX_DIGITS, MAX_POSITION, PAGE, Board, Moment, NotYet, language, or_404
+from bulletin.board import COLOURS, MAX_DIGITS, MAX_POSITION, PAGE, Board, Moment, NotYet, language, or_404
 from bulletin.store import Cursor
 from bulletin.views import Value
 from protocol.credential import SYMBOLS, WrongCode, read_code
@@ -38,11 +38,17 @@ MAX_RECEIPT = 400_000
 MIN_PREFIX = 8
 """Hex digits of a ballot code that are looked up: with fewer, many ballots begin alike."""
 
+SUMMARY = 20
+"""Units on the overview; where there are more, it has the largest regions, and the page of the results has the rest."""
+
 FOUND = 20
 """Ballots listed that begin with the same digits, or come from one card."""
 
 RECORDS = 50
 """Records on a page."""
+
+From = Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION)]
+"""How many rows of a list come before those of a page."""
 
 
 # ---------------------------------------------------------------- the pages
@@ -54,28 +60,37 @@ def routes(board: Board) -> APIRouter:
     @pages.get("/")
     def overview(request: Request, before: Annotated[int | None, Query(ge=0, le=MAX_POSITION)] = None) -> Response:
         with board.moment() as now:
-            return board.page(
-                request, "overview.html", now=now, result=board.result(now), turnout=board.turnout(now), stations=board.stations(now), timeline=board.timeline(now),
-                ballots=views.ballot_lines(now.tx, before, BALLOTS), before=before, counted=views.counted_set(now.tx, 0, 1), verify=board.verify(now), limit=PAGE,
-            )  # fmt: skip
+            return board.kept(request, now, lambda: first_page(request, now, before))
+
+    def first_page(request: Request, now: Moment, before: int | None) -> Response:
+        turnout, stations = board.turnout(now), board.stations(now)
+        return board.page(
+            request, "overview.html", now=now, result=board.result(now), turnout=turnout, stations=stations, timeline=board.timeline(now),
+            ballots=views.ballot_lines(now.tx, before, BALLOTS), before=before, counted=views.counted_set(now.tx, 0, 1), verify=board.verify(now),
+            region=board.region(now, 0) if len(turnout["units"]) > SUMMARY else None, limit=SUMMARY,
+            map=places.grid(now.poll, stations, in_regions(now), 0) if stations else None,
+        )  # fmt: skip
 
     @pages.get("/ballots/{ballot_hash}")
     def ballot(request: Request, ballot_hash: str) -> Response:
         return show(request, ballot_hash) or board.page(request, "not-found.html", 404, reason="find.none")
 
     @pages.get("/results")
-    def results(request: Request) -> Response:
-        return of_region(request, 0)
+    def results(request: Request, start: From = 0) -> Response:
+        with board.moment() as now:
+            return board.kept(request, now, lambda: of_region(request, 0, start))
 
     @pages.get("/results/{unit}")
-    def of_region(request: Request, unit: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Response:
+    def of_region(
+        request: Request, unit: Annotated[int, PathParam(ge=0, le=MAX_POSITION)], start: From = 0
+    ) -> Response:
         with board.moment() as now:
             region = board.region(now, unit) if now.poll.units else None
             if region is None and unit:
                 raise HTTPException(404, "the list of units has no such number")
             return board.page(
                 request, "results.html", now=now, result=board.result(now), stations=board.stations(now), region=region,
-                counted=views.counted_set(now.tx, 0, 1), turnout=board.turnout(now),
+                counted=views.counted_set(now.tx, 0, 1), turnout=board.turnout(now), start=start, step=PAGE,
             )  # fmt: skip
 
     @pages.get("/stations")
@@ -83,19 +98,30 @@ def routes(board: Board) -> APIRouter:
         request: Request,
         q: str = "",
         state: str = "",
-        start: Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION)] = 0,
+        start: From = 0,
+        unit: Annotated[int, Query(alias="in", ge=0, le=MAX_POSITION)] = 0,
+        cell: Annotated[int, Query(alias="map", ge=0, le=MAX_POSITION)] = 0,
     ) -> Response:
+        """The map of a region and, under it, the list; who looks for stations gets the list alone."""
         with board.moment() as now:
             every = board.stations(now)
+            if unit and unit >= len(now.poll.units):
+                raise HTTPException(404, "the list of units has no such number")
+            where = in_regions(now) if every else None
+            inside = [every[number] for number in sorted(where.within(unit))] if where and unit else every
             wanted = q.casefold().strip()
             found = [
-                one for one in every
+                one for one in inside
                 if state in ("", one["state"]) and (wanted in one["name"].casefold() or wanted in one["unit_name"].casefold())
             ]  # fmt: skip
             return board.page(
-                request, "stations.html", now=now, stations=found[start : start + PAGE], of=len(every), found=len(found), q=q[:100], state=state, start=start,
+                request, "stations.html", now=now, stations=found[start : start + PAGE], of=len(inside), found=len(found), q=q[:100], state=state, start=start,
                 step=PAGE, result=board.result(now), counts=places.page_of_flags(board.flags(now), 0, 0)["counts"], asked=places.by_station(board.flags(now)), early=now.early,
+                map=places.grid(now.poll, every, where, unit, cell) if where else None, looking=bool(q or state or start),
             )  # fmt: skip
+
+    def in_regions(now: Moment) -> places.Places:
+        return board.per_head(now, "places", lambda: places.in_regions(now.poll, board.stations(now)))
 
     @pages.get("/stations/{number}")
     def station(request: Request, number: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Response:
@@ -124,9 +150,7 @@ def routes(board: Board) -> APIRouter:
             )  # fmt: skip
 
     @pages.get("/flags")
-    def flags(
-        request: Request, rule: str = "", start: Annotated[int, Query(alias="from", ge=0, le=MAX_POSITION)] = 0
-    ) -> Response:
+    def flags(request: Request, rule: str = "", start: From = 0) -> Response:
         with board.moment() as now:
             return board.page(
                 request,
@@ -180,10 +204,10 @@ def routes(board: Board) -> APIRouter:
     @pages.get("/display")
     def display(request: Request) -> Response:
         with board.moment() as now:
-            return board.page(
+            return board.kept(request, now, lambda: board.page(
                 request, "display.html", now=now, result=board.result(now), turnout=board.turnout(now), stations=board.stations(now),
                 flags=board.flags(now),
-            )  # fmt: skip
+            ))  # fmt: skip
 
     @pages.get("/find")
     def find(request: Request, q: str | None = None) -> Response:
@@ -279,6 +303,22 @@ def routes(board: Board) -> APIRouter:
         return board.page(request, "receipt.html", 409, steps=steps)
 
     return pages
+
+
+def style(board: Board) -> APIRouter:
+    """The options' colours, if whoever runs the board gave them any."""
+    router = APIRouter()
+
+    @router.get(COLOURS)
+    def colours(request: Request) -> Response:
+        if not board.colours:
+            raise HTTPException(404, "this board has no colours of its own")
+        headers = {"etag": f'"{board.assets[COLOURS]}"'}
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(board.colours, headers=headers, media_type="text/css; charset=utf-8")
+
+    return router
 
 
 def negotiated(pages: APIRouter) -> APIRouter:

@@ -1,30 +1,38 @@
 """The board's copy of the log: takes only what continues it, and computes what anyone can compute from it. No network.
 
 `append` checks the events of the chain against the copy: no gap, and after every event the root that the board emitted. Rows and cursor are
-one transaction. Then `derive` follows (protocol.election): the reason of each ballot once the poll is open; when it is settled, what became of each; and
+one transaction, and while the rows are written, the engine looks at the ballots: their reasons come into it too, as soon as the poll is known to be
+open. Then `derive` follows (protocol.election): the reasons of ballots that have none yet; when the poll is settled, what became of each; and
 once a result is announced, whether it is the one that the record gives. Each goes on where it stopped. What cannot be computed, because the
 setup or the result is wrong, is a fact that the pages show. What does not fit the log is an Alarm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any, NamedTuple
 
 from bulletin.recount import Recount
-from bulletin.store import Cursor, Place, Store, StoreError, Verdict
-from chain.reader import Batch
+from bulletin.store import MAX_SEEN, Answer, Cursor, Store, StoreError
+from chain.reader import Ballots, Batch
 from protocol import election, engine
 from protocol.attachments import Roll
 from protocol.ballot import Reason
+from protocol.counting import NO_ROW
 from protocol.election import LogRecord, OpenElection
 from protocol.errors import BallotboardError
 from protocol.manifest import Manifest
 from protocol.merkle import Frontier
-from protocol.records import Kind, LogHead, RollRecord, Settlement
+from protocol.records import Kind, LogHead, RollRecord, Settlement, pack_bodies
+from verifier.log import ENTRY, headers
 
 CHECK_RECORDS = 4_096
-"""Records whose ballots are checked in one transaction: some 0.2 s of work."""
+"""Records whose ballots are checked in one call of the engine: full batches, and a few MB."""
+
+CHECKS_AT_ONCE = 16
+"""Such calls in one transaction: a second of work."""
 
 
 class Alarm(BallotboardError):
@@ -43,6 +51,9 @@ class Replica:
     _attachments: dict[bytes, bytes]
     _frontier: Frontier
     _election: OpenElection | None
+    _checks: (
+        tuple[OpenElection, Roll] | None
+    )  # what ballots are checked against, once the poll is open: the roll has the changes so far
     _derived: tuple[int, int] | None  # (records, files) of the last `derive`
 
     def __init__(self, store: Store, manifest: Manifest, contract: bytes) -> None:
@@ -57,29 +68,32 @@ class Replica:
 
     def append(self, events: Sequence[Batch], cursor: Cursor, stored: LogHead | None = None) -> None:
         """These events, up to the block of `cursor`, where the contract's own head is `stored`. All of them, or none and Alarm or StoreError."""
-        records: list[LogRecord] = []
-        leaves: list[bytes] = []
-        places: list[Place] = []
         try:
-            for event in events:
-                leaves += self._extend(event)
-                records += event.records
-                places.append(Place(event.size, event.root, event.block_number, event.block_hash, event.transaction))
+            leaves = b"".join([self._extend(event) for event in events])
+            others = (event.records for event in events if not isinstance(event.records, Ballots))
+            acts = [record for records in others for record in records if record.kind != Kind.BALLOT]
             if stored not in (None, self.head):
                 raise Alarm(
                     f"the log has {self.head.size} records with root {self.head.root.hex()}, and the board at block {cursor.number} says {stored.size}"
                     f" with root {stored.root.hex()}"
                 )
-            with self.store.write() as tx:
+            with ThreadPoolExecutor(1) as beside, self.store.write() as tx:
                 if tx.cursor() != self.cursor:
                     raise StoreError("another process writes this database: end one of the two")
-                tx.append(records, leaves, places)
+                answers, up_to_date = None, bool(events) and tx.fact("checked") == events[0].first
+                if self._checks and up_to_date and not _has(acts, Kind.ROLL_CHANGE):
+                    (opened, roll), fresh = self._checks, _of_events(events)
+                    answers = beside.submit(opened.engine.verify_packed, fresh.packed, roll)
+                tx.append(events, leaves)
+                if answers:
+                    tx.check(_verdicts(fresh, roll, answers.result()))
+                    tx.set_fact("checked", self._frontier.size)
                 tx.set_cursor(cursor)
         except BaseException:
             self._load()  # the tree in memory is ahead of the database
             raise
         self.cursor = cursor
-        self._acts += [record for record in records if record.kind != Kind.BALLOT]
+        self._acts += acts
 
     def missing(self) -> list[bytes]:
         """The files that the record names and that are not here. They are no records, and may be published later than the record that names them."""
@@ -100,10 +114,11 @@ class Replica:
     def supply(self, bodies: dict[bytes, bytes]) -> None:
         """Bodies of ballots by their SHA-256, which the caller has checked."""
         with self.store.write() as tx:
-            records = tx.supply(bodies)
-            checked = [record for record in records if record.position < (tx.fact("checked") or 0)]
+            end = tx.fact("checked") or 0
+            checked = [(record.position, record.body) for record in tx.supply(bodies) if record.position < end]
             if self._election and checked:
-                tx.check_again(_verdicts(self._election, election.roll_state(self._election, self._acts).roll, checked))
+                roll = election.roll_state(self._election, self._acts).roll
+                tx.check_again(_checked(self._election, roll, _of_rows(checked)))
         self._derived = None
 
     def attach(self, files: dict[bytes, bytes]) -> None:
@@ -117,7 +132,7 @@ class Replica:
         state = (self._frontier.size, len(self._attachments))
         if self._derived == state:
             return
-        if self._election is None and self._has(Kind.OPEN):
+        if self._election is None and _has(self._acts, Kind.OPEN):
             self._open()
         if self._election:
             self._check_ballots(self._election)
@@ -137,16 +152,16 @@ class Replica:
 
     # ---- the log
 
-    def _extend(self, event: Batch) -> list[bytes]:
-        """The leaves of an event's records, which must continue the log up to the root that the event names."""
+    def _extend(self, event: Batch) -> bytes:
+        """The leaves of an event's records, end to end, which must continue the log up to the root that the event names."""
         if event.first != self._frontier.size:
             raise Alarm(
                 f"the log has {self._frontier.size} records and goes on at position {event.first} in block {event.block_number}"
             )
         if event.first == 0 and event.records[0].body != self.manifest.body:
             raise Alarm("record 0 is not the manifest that the board was created with")
-        leaves = engine.leaf_hashes([record.entry.encode() for record in event.records])
-        self._frontier.extend(leaves)
+        leaves = engine.row_leaves(event.entries, ENTRY)
+        engine.extend(self._frontier, leaves)
         if self._frontier.root() != event.root:
             raise Alarm(
                 f"the root emitted after position {event.size - 1} (block {event.block_number}) is {event.root.hex()}, and the records have the root"
@@ -162,10 +177,7 @@ class Replica:
             self._acts = tx.acts()
             self._frontier = tx.frontier(tx.head().size)
             self._attachments = {name: tx.attachment(name) or b"" for name in tx.attachment_names()}
-        self._election = self._derived = None
-
-    def _has(self, kind: Kind) -> bool:
-        return any(record.kind == kind for record in self._acts)
+        self._election = self._checks = self._derived = None
 
     # ---- what follows
 
@@ -185,22 +197,27 @@ class Replica:
             checked, rows = tx.fact("checked") or 0, tx.fact("roll_rows")
         if rows != len(roll):
             with self.store.write() as tx:
-                tx.check_again(_verdicts(opened, roll, tx.with_reason(Reason.UNKNOWN_CREDENTIAL)))
+                unknown = _of_rows((r.position, r.body) for r in tx.with_reason(Reason.UNKNOWN_CREDENTIAL))
+                tx.check_again(_checked(opened, roll, unknown))
                 tx.set_fact("roll_rows", len(roll))
                 tx.set_fact("revoked", sorted(state.revoked))
         while checked < self._frontier.size:
-            end = min(checked + CHECK_RECORDS, self._frontier.size)
+            end = min(checked + CHECKS_AT_ONCE * CHECK_RECORDS, self._frontier.size)
             with self.store.write() as tx:
-                tx.check(_verdicts(opened, roll, list(tx.records(Kind.BALLOT, checked, end))))
+                for start in range(checked, end, CHECK_RECORDS):
+                    rows = tx.bodies(start, min(start + CHECK_RECORDS, end))
+                    part = _of_rows((position, body) for position, kind, body in rows if kind == Kind.BALLOT)
+                    tx.check(_checked(opened, roll, part))
                 tx.set_fact("checked", end)
             checked = end
+        self._checks = opened, roll
 
     def _finish(self) -> None:
         """What became of each ballot, and whether the announced result is right, as far as they are due: from one reading of the log."""
         with self.store.read() as tx:
             known = tx.fact("result")
-            settle = self._has(Kind.SETTLEMENT) and tx.fact("counted") is None
-            compare = self._has(Kind.RESULT) and (known is None or (known == "" and not tx.groups()))
+            settle = _has(self._acts, Kind.SETTLEMENT) and tx.fact("counted") is None
+            compare = _has(self._acts, Kind.RESULT) and (known is None or (known == "" and not tx.groups()))
             if settle or compare:
                 case = Recount(tx, self.manifest, self.contract, self._attachments)
                 if settle:
@@ -214,9 +231,16 @@ class Replica:
         except BallotboardError:
             return  # a file or a body may still come; what stays wrong is said of the result
         with self.store.write() as tx:
-            tx.settle(counted.rows)
+            tx.settle(zip(case.log.ballots.positions, counted.status, counted.reference, strict=False))
             conflicts = [[conflict.roll_index, conflict.first, conflict.second] for conflict in counted.conflicts]
-            tx.set_fact("counted", {"conflicts": conflicts, "root": counted.root().hex(), "size": len(counted.rows)})
+            statuses = {status.text: count for status, count in case.counted.tally().items()}
+            value = {
+                "conflicts": conflicts,
+                "root": counted.root().hex(),
+                "size": len(counted.rows),
+                "statuses": statuses,
+            }
+            tx.set_fact("counted", value)
 
     def _compare_result(self, case: Recount) -> None:
         """Whether the announced result is the one that the record gives: sums, partial decryptions and stations, all computed again."""
@@ -239,15 +263,47 @@ class Replica:
             tx.set_fact("result", problem)
 
 
-def _verdicts(opened: OpenElection, roll: Roll, ballots: Sequence[LogRecord]) -> list[Verdict]:
-    """What the engine says of these ballots, against the roll with its changes."""
-    reasons = election.verify_ballots(opened, roll, ballots)
-    found = []
-    for record in ballots:
-        reason = reasons.get(record.position)
-        fact = election.ballot_fact(record, reason or Reason.VALID)
-        if reason == Reason.VALID and fact.seen > record.position:
-            reason = Reason.SEEN_TOO_HIGH
-        unit = roll.row(fact.roll_index)[1] if fact.roll_index < len(roll) else -1
-        found.append(Verdict(record.position, fact.roll_index, unit, fact.seen, reason))
-    return found
+def _has(records: Sequence[LogRecord], kind: Kind) -> bool:
+    return any(record.kind == kind for record in records)
+
+
+class Unchecked(NamedTuple):
+    """Ballots: the positions of those whose body is here, these bodies packed, and the positions of the others."""
+
+    held: list[int]
+    packed: bytes
+    missing: list[int]
+
+
+def _of_events(events: Sequence[Batch]) -> Unchecked:
+    found = list[Unchecked]()
+    for event in events:
+        if isinstance(calls := event.records, Ballots):
+            places = list(range(event.first, event.size))
+            found.append(Unchecked(places, calls.packed, []) if calls.packed else Unchecked([], b"", places))
+        else:
+            found.append(_of_rows((r.position, r.body) for r in event.records if r.kind == Kind.BALLOT))
+    held, packed, missing = zip(*found, strict=True)
+    return Unchecked(list(chain.from_iterable(held)), b"".join(packed), list(chain.from_iterable(missing)))
+
+
+def _of_rows(ballots: Iterable[tuple[int, bytes | None]]) -> Unchecked:
+    """From (position, body)."""
+    rows = list(ballots)
+    held = [(position, body) for position, body in rows if body is not None]
+    missing = [position for position, body in rows if body is None]
+    return Unchecked([position for position, _ in held], pack_bodies(body for _, body in held), missing)
+
+
+def _checked(opened: OpenElection, roll: Roll, ballots: Unchecked) -> Iterator[Answer]:
+    return _verdicts(ballots, roll, opened.engine.verify_packed(ballots.packed, roll))
+
+
+def _verdicts(ballots: Unchecked, roll: Roll, answers: bytes) -> Iterator[Answer]:
+    """What is to be said of these ballots, given the engine's answers for those whose body is here, against the roll with its changes."""
+    yield from ((position, NO_ROW, -1, 0, None) for position in ballots.missing)
+    known, too_high = len(roll), int(Reason.SEEN_TOO_HIGH)
+    said = headers(ballots.packed, len(ballots.held))
+    for position, row, seen, reason in zip(ballots.held, *said, answers, strict=True):
+        unit = roll.row(row)[1] if row < known else -1
+        yield position, row, unit, min(seen, MAX_SEEN), reason or (too_high if seen > position else 0)

@@ -6,7 +6,8 @@ A flag is a question to ask and no verdict. Before the embargo ends only who has
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from bulletin.store import Reading
@@ -32,7 +33,92 @@ OUTSIDE = ("official", "serials")
 
 RULES_HERE = {rule: severity for rule, (severity, _) in RULES.items() if rule not in OUTSIDE}
 
+STATES = ("waiting", "reported", "revealed", "amended")
+"""Of a station (bulletin.views.stations), in the order in which it goes through them."""
+
+CELLS = 1_000
+"""Cells of the map on one page, half a megabyte of HTML; where there are more, regions are listed and opened one by one."""
+
 NOTE = "A flag is a question to ask and no verdict."
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where stations are. By number of the unit: `counts`, how many of each of STATES are in it and below; `under`, the regions right under it
+    that have any; `own`, the stations that are right in it."""
+
+    counts: list[list[int]]
+    under: list[list[int]]
+    own: list[list[int]]
+
+    def within(self, unit: int) -> Iterator[int]:
+        """Every station of a unit, region by region."""
+        waiting = [unit]
+        while waiting:
+            unit = waiting.pop()
+            yield from self.own[unit]
+            waiting.extend(reversed(self.under[unit]))
+
+
+def in_regions(poll: Poll, stations: Sequence[Value]) -> Places:
+    """All of them, from the rows of bulletin.views.stations."""
+    counts = [[0] * len(STATES) for _ in poll.units]
+    own: list[list[int]] = [[] for _ in poll.units]
+    for row in stations:
+        own[row["unit"]].append(row["station"])
+        counts[row["unit"]][STATES.index(row["state"])] += 1
+    under: list[list[int]] = [[] for _ in poll.units]
+    for number in range(len(poll.units) - 1, 0, -1):  # a unit comes after the one that it is in
+        if any(counts[number]):
+            parent = poll.units[number].parent
+            under[parent].append(number)
+            counts[parent] = [a + b for a, b in zip(counts[parent], counts[number], strict=True)]
+    return Places(counts, [found[::-1] for found in under], own)
+
+
+def grid(poll: Poll, stations: Sequence[Value], found: Places, unit: int, start: int = 0) -> Value:
+    """The map of a unit, which is a region with regions under it: a cell for each station, grouped by those regions; a region with one station is no group of
+    its own. Where that makes more than CELLS, `regions` to be opened one by one take the place of the groups, CELLS rows and cells from number `start`
+    on; `next` is where to go on."""
+    names, sums = poll.units, found.counts
+    groups = [number for number in found.under[unit] if sum(sums[number]) > 1]
+    single = [*found.own[unit]]
+    for number in found.under[unit]:
+        single += found.within(number) if sum(sums[number]) == 1 else ()
+    single.sort()
+    value: Value = {
+        "unit": unit, "name": names[unit].name, "counts": dict(zip(STATES, sums[unit], strict=True)), "of": sum(sums[unit]),
+        "above": [{"unit": number, "name": names[number].name} for number in _above(poll, unit)], "alone": not groups,
+        "groups": [], "regions": [], "next": None, "start": start,
+    }  # fmt: skip
+
+    def head(number: int) -> Value:
+        counts = dict(zip(STATES, sums[number], strict=True))
+        return {"unit": number, "name": names[number].name, "counts": counts, "of": sum(sums[number])}
+
+    if value["of"] <= CELLS:
+        value["groups"] = [
+            {**head(number), "cells": [stations[one] for one in found.within(number)]} for number in groups
+        ]
+    else:
+        every = groups + single
+        shown = every[start : start + CELLS]
+        value["regions"] = [head(number) for number in shown[: max(0, len(groups) - start)]]
+        single = shown[len(value["regions"]) :]
+        value["next"] = start + CELLS if start + CELLS < len(every) else None
+    if single:
+        counts = Counter(stations[one]["state"] for one in single)
+        rest = {"unit": None, "name": None, "counts": {state: counts[state] for state in STATES}, "of": len(single)}
+        value["groups"].append({**rest, "cells": [stations[one] for one in single]})
+    return value
+
+
+def _above(poll: Poll, unit: int) -> list[int]:
+    """The units that a unit is in, from the root on."""
+    found = []
+    while (unit := poll.units[unit].parent) >= 0:
+        found.append(unit)
+    return found[::-1]
 
 
 def known(tx: Reading, poll: Poll, acts: Sequence[LogRecord], turnout: Value, early: bool) -> Known | None:

@@ -11,16 +11,18 @@ snapshot.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from bulletin import tiles
+from chain.reader import Ballots, Batch
 from protocol import merkle
 from protocol.ballot import Reason
 from protocol.counting import NO_ROW, CountedRow, Status
@@ -31,6 +33,9 @@ from protocol.records import Entry, Kind, LogHead
 
 EXPORT_FORMAT = "ballotboard/board-export/v1"
 
+VERSION = 2
+"""Of tables and facts. A database of another is read from the chain again, not converted."""
+
 CONNECTIONS = 40
 """Connections to the database: as many as the server has threads, so that no request waits for another's."""
 
@@ -38,6 +43,9 @@ CHUNK = 2_000
 """Rows fetched at a time where all are read: a few MB."""
 
 _STREAM = {"yield_per": CHUNK}
+
+Row = dict[str, Any]
+"""Values by the name that a statement has for them."""
 
 MAX_SEEN = 2**63 - 1
 """Largest `seen` that a database's integer holds. No log is as long, so a ballot that says more is invalid in any case."""
@@ -75,6 +83,25 @@ class Verdict(NamedTuple):
     reason: Reason | None
 
 
+Answer = tuple[int, int, int, int, int | None]
+"""A verdict as the database has it: `seen` is at most MAX_SEEN."""
+
+
+class Answered(NamedTuple):
+    """A record without its body, of which `length` bytes are held (None: nothing), and the columns of its verdict, None where there is none."""
+
+    position: int
+    kind: int
+    time: int
+    role: int
+    number: int
+    hash: bytes
+    length: int | None
+    roll_index: int | None
+    seen: int | None
+    reason: int | None
+
+
 _metadata = sa.MetaData()
 
 _Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -99,6 +126,7 @@ _records = sa.Table(
     sa.Index("records_by_kind", "kind", "position"),
     # Both columns: with the hash alone, a database may rather walk through all records of the kind.
     sa.Index("records_by_hash", "kind", "hash"),
+    sa.Index("records_without_body", "position", sqlite_where=sa.text("body IS NULL"), postgresql_where=sa.text("body IS NULL")),
 )  # fmt: skip
 
 # One row per event. A record lies in the first one whose size is above its position.
@@ -130,7 +158,7 @@ _ballots = sa.Table(
 _fates = sa.Table(
     "fates", _metadata,
     sa.Column("position", _Key, primary_key=True, autoincrement=False),
-    sa.Column("status", sa.SmallInteger, nullable=False, index=True),
+    sa.Column("status", sa.SmallInteger, nullable=False),
     sa.Column("reference", sa.BigInteger, nullable=False),
 )  # fmt: skip
 
@@ -150,11 +178,14 @@ _groups = sa.Table(
 
 
 TILES_HELD = 4_096
-"""Full tiles kept in memory: 32 MB, the lowest level of a million records."""
+"""Tiles kept in memory, 17 KB each with the nodes above: 70 MB, the lowest level of a million records."""
+
+_Held = dict[tuple[str | None, int, int, int], tiles.Tile]
+"""(database's name, level, number, hashes) → tile: what a log that only grows never changes."""
 
 
 class Store:
-    """The database at a SQLAlchemy URL. Raises StoreError if it cannot be used."""
+    """The database at a SQLAlchemy URL. Raises StoreError if it cannot be used. `embedded` says that it is a file, which nobody has to be waited for."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -164,9 +195,12 @@ class Store:
             self._engine = sa.create_engine(parsed, pool_size=CONNECTIONS, **isolation)
             if sqlite:
                 sa.event.listen(self._engine, "connect", _sqlite)
-                sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+                sa.event.listen(self._engine, "begin", lambda connection: _driver(connection).execute("BEGIN"))
             _metadata.create_all(self._engine)
-            self._full_tiles: dict[tuple[int, int], bytes] = {}
+            self.embedded = sqlite
+            self._texts = {name: _text(statement, self._engine.dialect) for name, statement in LOOK_UPS.items()}
+            self._errors = (sa.exc.DatabaseError, self._engine.dialect.loaded_dbapi.Error)
+            self._tiles: _Held = {}
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
             raise StoreError(f"the database {url} cannot be used: {error}") from error
         except sa.exc.DatabaseError as error:
@@ -178,7 +212,6 @@ class Store:
     def reset(self) -> None:
         """Throws everything away."""
         try:
-            self._full_tiles.clear()
             _metadata.drop_all(self._engine)
             _metadata.create_all(self._engine)
         except sa.exc.DatabaseError as error:
@@ -195,14 +228,21 @@ class Store:
                     " empty it with `ballotboard board rebuild`"
                 )
             log.set_fact("board", board)
+            if stored is None:
+                log.set_fact("name", secrets.token_hex(8))
+                log.set_fact("version", VERSION)
+            elif log.fact("version") != VERSION:
+                raise StoreError(
+                    "this database was made by another version: read the chain again with `ballotboard board rebuild`"
+                )
 
     @contextmanager
     def read(self) -> Iterator[Reading]:
         """One moment of the database."""
         try:
-            with self._engine.connect() as connection:
-                yield Reading(connection, self._full_tiles)
-        except sa.exc.DatabaseError as error:
+            with self._engine.connect() as connection, connection.begin():
+                yield Reading(connection, self._texts, self._tiles)
+        except self._errors as error:
             raise StoreError(f"the database cannot be read: {_line(error)}") from error
 
     @contextmanager
@@ -210,26 +250,35 @@ class Store:
         """One transaction: all of it is kept at the end of the block, or nothing."""
         try:
             with self._engine.begin() as connection:
-                yield Writing(connection, {})
-        except sa.exc.DatabaseError as error:
+                yield Writing(connection, self._texts, {})
+        except self._errors as error:
             raise StoreError(f"the database cannot be written: {_line(error)}") from error
 
 
 class Reading:
-    """What the database holds, in one transaction. Full `tiles` never change, so every reader of a store shares them."""
+    """What the database holds, in one transaction. `texts` are LOOK_UPS for its driver; every reader of a store shares the tiles that it `held`."""
 
-    def __init__(self, connection: sa.Connection, held: dict[tuple[int, int], bytes]) -> None:
-        self._connection, self._tiles = connection, held
+    def __init__(self, connection: sa.Connection, texts: Mapping[str, tuple[str, Row]], held: _Held) -> None:
+        self._connection, self._driver, self._texts, self._tiles = connection, _driver(connection), texts, held
 
     def fact(self, name: str) -> Any:
         """A fact's JSON value, None if it is not known."""
-        text = self._texts.get(name)
+        text = self._facts.get(name)
         return None if text is None else json.loads(text)
 
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """All of them, as JSON, for comparing."""
+        return tuple(sorted(self._facts.items()))
+
     @cached_property
-    def _texts(self) -> dict[str, str]:
+    def _facts(self) -> dict[str, str]:
         """All facts, which are a handful: a page asks for most of them."""
-        return {name: text for name, text in self._connection.execute(_ALL_FACTS)}
+        return dict(self._ask("facts").fetchall())
+
+    def _ask(self, look_up: str, **values: Any) -> Any:
+        """The driver's cursor with the answer to one of LOOK_UPS."""
+        text, fixed = self._texts[look_up]
+        return self._driver.execute(text, fixed | values)
 
     def cursor(self) -> Cursor | None:
         value = self.fact("cursor")
@@ -237,13 +286,22 @@ class Reading:
 
     # ---- the log
 
+    def name(self) -> str | None:
+        """Drawn when the database was begun: one that was emptied has another."""
+        found = self.fact("name")
+        return None if found is None else str(found)
+
     def head(self) -> LogHead:
-        return self._head
+        return self._state[0]
+
+    def files(self) -> int:
+        """How many files are published here."""
+        return self._state[1]
 
     @cached_property
-    def _head(self) -> LogHead:
-        row = self._connection.execute(_LAST_HEAD).first()
-        return LogHead(row.size, row.root) if row else LogHead(0, merkle.EMPTY_ROOT)
+    def _state(self) -> tuple[LogHead, int]:
+        size, root, files = self._ask("state").fetchone()
+        return LogHead(size, root) if size else LogHead(0, merkle.EMPTY_ROOT), files
 
     def records(
         self,
@@ -262,18 +320,18 @@ class Reading:
             query = query.where(_records.c.kind == kind)
         return map(_record, self._connection.execute(query, execution_options=_STREAM))
 
-    def acts(self) -> list[LogRecord]:
-        """All records but the ballots, in log order."""
-        query = sa.select(_records).where(_records.c.kind != Kind.BALLOT).order_by(_records.c.position)
-        return [_record(row) for row in self._connection.execute(query)]
+    def acts(self, start: int = 0) -> list[LogRecord]:
+        """All records but the ballots from `start` on, in log order."""
+        rows = self._connection.execute(ACTS_SINCE, {"start": start}) if start else self._connection.execute(ACTS)
+        return sorted(map(_record, rows), key=lambda record: record.position)
 
     def record(self, position: int) -> LogRecord | None:
-        row = self._connection.execute(_RECORD, {"position": position}).first()
+        row = self._ask("record", position=position).fetchone()
         return _record(row) if row else None
 
     def positions(self, digest: bytes, kind: int) -> list[int]:
         """Where the records of a kind are whose body has this SHA-256."""
-        return sorted(self._connection.scalars(_POSITIONS, {"digest": digest, "wanted": kind}))
+        return sorted(position for (position,) in self._ask("positions", digest=digest, wanted=int(kind)))
 
     def hashes(self, low: bytes, high: bytes, kind: int, limit: int) -> list[bytes]:
         """Distinct SHA-256 from `low` to `high` of bodies of a kind."""
@@ -286,18 +344,16 @@ class Reading:
 
     def without_body(self, limit: int) -> list[bytes]:
         """SHA-256 of ballots that have no body here, the newest first."""
-        lacking = sa.and_(_records.c.kind == Kind.BALLOT, _records.c.body.is_(None))
-        query = sa.select(_records.c.hash).where(lacking).order_by(_records.c.position.desc()).limit(limit)
-        return list(self._connection.scalars(query))
+        return list(self._connection.scalars(WITHOUT_BODY.limit(limit)))
 
     def lacking(self) -> int:
         """How many ballots have no body here."""
-        query = sa.select(sa.func.count()).where(_records.c.kind == Kind.BALLOT, _records.c.body.is_(None))
+        query = sa.select(sa.func.count()).select_from(_records).where(_records.c.body.is_(None))
         return self._connection.scalar(query) or 0
 
     def place(self, position: int) -> Place:
         """Where on the chain a record of the log is."""
-        return Place(*self._connection.execute(_PLACE, {"position": position}).one())
+        return Place(*self._ask("place", position=position).fetchone())
 
     def last_event(self, block: int) -> Place | None:
         """The last event in the blocks up to this one."""
@@ -306,21 +362,28 @@ class Reading:
         return Place(*row) if row else None
 
     def counts(self) -> dict[int, int]:
-        """Records by kind."""
-        query = sa.select(_records.c.kind, sa.func.count()).group_by(_records.c.kind)
-        return {kind: count for kind, count in self._connection.execute(query)}
+        """Records by kind. The ballots are what is left: they are not counted, there may be millions."""
+        found = {kind: count for kind, count in self._connection.execute(ACTS_BY_KIND)}
+        ballots = self.head().size - sum(found.values())
+        return found | ({int(Kind.BALLOT): ballots} if ballots else {})
 
     # ---- the tree
 
-    def tile(self, level: int, number: int) -> bytes:
-        held = self._tiles.get((level, number))
+    def tile(self, level: int, number: int) -> tiles.Tile:
+        """An empty one where the log does not reach."""
+        width = tiles.width(level, number, self.head().size)
+        place = (self._facts.get("name"), level, number, width)
+        held = self._tiles.get(place) if width else tiles.NOTHING
         if held is None:
-            held = self._connection.scalar(_TILE, {"place": level, "at": number}) or b""
-            if len(held) == tiles.FULL:
-                if len(self._tiles) >= TILES_HELD:
-                    self._tiles.clear()
-                self._tiles[level, number] = held
+            held = self._stored_tile(level, number)
+            if len(self._tiles) >= TILES_HELD:
+                self._tiles.clear()
+            self._tiles[place] = held
         return held
+
+    def _stored_tile(self, level: int, number: int) -> tiles.Tile:
+        row = self._ask("tile", place=level, at=number).fetchone()
+        return tiles.Tile(row[0]) if row else tiles.NOTHING
 
     def root(self, size: int) -> bytes:
         """The root of the log's first `size` records, at most as many as there are."""
@@ -336,7 +399,7 @@ class Reading:
 
     def verdict(self, position: int) -> Verdict | None:
         """None while the ballot is not checked."""
-        row = self._connection.execute(_VERDICT, {"at": position}).first()
+        row = self._ask("verdict", at=position).fetchone()
         return _verdict(row) if row else None
 
     def verdicts(self, positions: Sequence[int]) -> dict[int, Verdict]:
@@ -348,15 +411,13 @@ class Reading:
         query = sa.select(_ballots.c.position, _ballots.c.reason).where(_ballots.c.reason.is_not(None))
         return {position: Reason(reason) for position, reason in self._connection.execute(query)}
 
-    def answered(self) -> Iterator[tuple[LogRecord, int | None]]:
-        """Every record, in log order, with the engine's answer: None for what is no ballot, or has no body."""
-        query = sa.select(_records, _ballots.c.reason).outerjoin(_ballots, _ballots.c.position == _records.c.position)
-        rows = self._connection.execute(query.order_by(_records.c.position), execution_options=_STREAM)
-        return ((_record(row), row[-1]) for row in rows)
+    def bodies(self, start: int, before: int) -> list[tuple[int, int, bytes | None]]:
+        """(position, kind, body) of the records at start … before − 1."""
+        return list(self._ask("bodies", start=start, before=before))
 
-    def bodies(self, first: int, count: int) -> list[bytes | None]:
-        """The bodies of so many records from `first` on."""
-        return list(self._connection.scalars(_BODIES, {"first": first, "end": first + count}))
+    def answered(self, start: int, before: int) -> list[Answered]:
+        """The records at start … before − 1 without their bodies, with what the engine says of those that are ballots."""
+        return list(map(Answered._make, self._ask("answered", start=start, before=before)))
 
     def with_reason(self, reason: Reason) -> list[LogRecord]:
         """The ballots that are not valid for this reason."""
@@ -415,7 +476,12 @@ class Reading:
 
     def valid_of(self, roll_index: int) -> list[int]:
         """Positions of the valid ballots of a roll row."""
-        return list(self._connection.scalars(_VALID_OF, {"card": roll_index}))
+        return [position for (position,) in self._ask("valid of", card=roll_index)]
+
+    def attempts(self, roll_index: int) -> int:
+        """How many valid ballots of a roll row there are."""
+        [count] = self._ask("attempts", card=roll_index).fetchone()
+        return int(count)
 
     def voters_of(self, rows: Sequence[int]) -> dict[int, int]:
         """unit → how many of these roll rows have a valid ballot."""
@@ -436,16 +502,12 @@ class Reading:
 
     def fate(self, position: int) -> CountedRow | None:
         """What became of a ballot; None before the settlement."""
-        row = self._connection.execute(_FATE, {"at": position}).first()
+        row = self._ask("fate", at=position).fetchone()
         return _counted(row) if row else None
 
     def fates_of(self, positions: Sequence[int]) -> dict[int, CountedRow]:
         query = _COUNTED.where(_fates.c.position.in_(positions))
         return {row.position: _counted(row) for row in self._connection.execute(query)}
-
-    def by_status(self) -> dict[int, int]:
-        query = sa.select(_fates.c.status, sa.func.count()).group_by(_fates.c.status)
-        return {status: count for status, count in self._connection.execute(query)}
 
     def groups(self) -> dict[int, list[list[tuple[int, int]]]]:
         """contest → per group of online votes its units with their counted ballots. Empty before a right result."""
@@ -499,16 +561,15 @@ class Writing(Reading):
     """What is added in one transaction. What it reads, it reads again each time."""
 
     def fact(self, name: str) -> Any:
-        self.__dict__.pop("_texts", None)
+        self.__dict__.pop("_facts", None)
         return super().fact(name)
 
     def head(self) -> LogHead:
-        self.__dict__.pop("_head", None)
+        self.__dict__.pop("_state", None)
         return super().head()
 
-    def tile(self, level: int, number: int) -> bytes:
-        self._tiles.clear()
-        return super().tile(level, number)
+    def tile(self, level: int, number: int) -> tiles.Tile:
+        return self._stored_tile(level, number)
 
     def set_fact(self, name: str, value: Any) -> None:
         self._connection.execute(sa.delete(_facts).where(_facts.c.name == name))
@@ -517,30 +578,16 @@ class Writing(Reading):
     def set_cursor(self, cursor: Cursor) -> None:
         self.set_fact("cursor", [cursor.number, cursor.hash.hex(), cursor.time])
 
-    def append(self, records: Sequence[LogRecord], leaves: Sequence[bytes], places: Sequence[Place]) -> None:
-        """Records at the end of the log, with their leaf hashes, and the events that hold them."""
-        if not records:
+    def append(self, events: Sequence[Batch], leaves: bytes) -> None:
+        """Events at the end of the log, with the leaf hashes of their records end to end."""
+        if not events:
             return
-        for (level, number), hashes in tiles.grow(self.tile, records[0].position, leaves).items():
-            self._connection.execute(sa.delete(_tiles).where(_tiles.c.level == level, _tiles.c.number == number))
-            self._connection.execute(sa.insert(_tiles).values(level=level, number=number, hashes=hashes))
-        self._insert(_heads, places)
-        self._insert(
-            _records,
-            (
-                (
-                    r.position,
-                    r.entry.kind,
-                    r.entry.time,
-                    r.entry.role,
-                    r.number,
-                    r.entry.body_hash,
-                    r.body,
-                    r.signatures,
-                )
-                for r in records
-            ),
-        )
+        changed = tiles.grow(self.tile, events[0].first, leaves)
+        before = sa.delete(_tiles).where(_tiles.c.level == sa.bindparam("place"), _tiles.c.number == sa.bindparam("at"))
+        self._connection.execute(before, [{"place": level, "at": number} for level, number in changed])
+        self._insert(_tiles, ((*place, hashes) for place, hashes in changed.items()))
+        self._insert(_heads, ((e.size, e.root, e.block_number, e.block_hash, e.transaction) for e in events))
+        self._insert(_records, (row for event in events for row in _rows(event)))
 
     def supply(self, bodies: dict[bytes, bytes]) -> list[LogRecord]:
         """Puts bodies to the ballots that have these hashes and none; gives the records."""
@@ -555,18 +602,19 @@ class Writing(Reading):
             found.append(replace(record, body=body))
         return found
 
-    def check(self, verdicts: Iterable[Verdict]) -> None:
+    def check(self, verdicts: Iterable[Answer]) -> None:
         """What the engine says of ballots that were not checked before."""
-        self._insert(_ballots, (v._replace(seen=min(v.seen, MAX_SEEN)) for v in verdicts))
+        self._insert(_ballots, verdicts)
 
-    def check_again(self, verdicts: Iterable[Verdict]) -> None:
+    def check_again(self, verdicts: Iterable[Answer]) -> None:
         """The same for ballots that were."""
         for verdict in verdicts:
-            self._connection.execute(sa.delete(_ballots).where(_ballots.c.position == verdict.position))
+            self._connection.execute(sa.delete(_ballots).where(_ballots.c.position == verdict[0]))
             self.check([verdict])
 
-    def settle(self, rows: Iterable[CountedRow]) -> None:
-        self._insert(_fates, ((row.position, row.status, row.reference) for row in rows))
+    def settle(self, rows: Iterable[tuple[int, int, int]]) -> None:
+        """The counted set: positions, each with a status and a reference."""
+        self._insert(_fates, rows)
 
     def decrypted(self, groups: Sequence[Sequence[Sequence[tuple[int, int]]]]) -> None:
         """Per contest and group of online votes, the units with their counted ballots."""
@@ -595,51 +643,88 @@ class Writing(Reading):
             self._connection.exec_driver_sql(statement, some)
 
 
-# What a look-up asks, made once: putting a statement together takes longer than running it.
-_ALL_FACTS = sa.select(_facts.c.name, _facts.c.value)
-_LAST_HEAD = sa.select(_heads.c.size, _heads.c.root).order_by(_heads.c.size.desc()).limit(1)
-_RECORD = sa.select(_records).where(_records.c.position == sa.bindparam("position"))
-_BODIES = (
-    sa.select(_records.c.body)
-    .where(_records.c.position >= sa.bindparam("first"), _records.c.position < sa.bindparam("end"))
-    .order_by(_records.c.position)
-)
-_POSITIONS = sa.select(_records.c.position).where(
-    _records.c.hash == sa.bindparam("digest"), _records.c.kind == sa.bindparam("wanted")
-)
-_PLACE = sa.select(_heads).where(_heads.c.size > sa.bindparam("position")).order_by(_heads.c.size).limit(1)
-_TILE = sa.select(_tiles.c.hashes).where(_tiles.c.level == sa.bindparam("place"), _tiles.c.number == sa.bindparam("at"))
-_VERDICT = sa.select(_ballots).where(_ballots.c.position == sa.bindparam("at"))
-_VALID_OF = (
-    sa.select(_ballots.c.position)
-    .where(_ballots.c.roll_index == sa.bindparam("card"), _ballots.c.reason == Reason.VALID)
-    .order_by(_ballots.c.position)
-)
 _COUNTED = sa.select(_fates, _ballots.c.roll_index).outerjoin(_ballots, _ballots.c.position == _fates.c.position)
-_FATE = _COUNTED.where(_fates.c.position == sa.bindparam("at"))
+_FILES = sa.select(sa.func.count().label("files")).select_from(_attachments).subquery()
+_LAST_HEAD = sa.select(_heads.c.size, _heads.c.root).order_by(_heads.c.size.desc()).limit(1).subquery()
+_OF_CARD = sa.and_(_ballots.c.roll_index == sa.bindparam("card"), _ballots.c.reason == int(Reason.VALID))
+_RANGE = sa.and_(_records.c.position >= sa.bindparam("start"), _records.c.position < sa.bindparam("before"))
+
+_BEFORE_AND_AFTER = (_records.c.kind < int(Kind.BALLOT), _records.c.kind > int(Kind.BALLOT))
+"""What is no ballot, in two ranges of an index: a database that is told "not equal", or both in one, walks through all ballots."""
+
+ACTS = sa.union_all(*(sa.select(_records).where(kinds) for kinds in _BEFORE_AND_AFTER))
+ACTS_BY_KIND = sa.union_all(
+    *(sa.select(_records.c.kind, sa.func.count()).where(kinds).group_by(_records.c.kind) for kinds in _BEFORE_AND_AFTER)
+)
+ACTS_SINCE = sa.select(_records).where(
+    _records.c.position >= sa.bindparam("start"), _records.c.kind != int(Kind.BALLOT)
+)
+WITHOUT_BODY = sa.select(_records.c.hash).where(_records.c.body.is_(None)).order_by(_records.c.position.desc())
+
+LOOK_UPS = {
+    "facts": sa.select(_facts.c.name, _facts.c.value),
+    "state": sa.select(_LAST_HEAD.c.size, _LAST_HEAD.c.root, _FILES.c.files).select_from(_FILES.outerjoin(_LAST_HEAD, sa.true())),
+    "record": sa.select(_records).where(_records.c.position == sa.bindparam("position")),
+    "positions": sa.select(_records.c.position).where(_records.c.hash == sa.bindparam("digest"), _records.c.kind == sa.bindparam("wanted")),
+    "place": sa.select(_heads).where(_heads.c.size > sa.bindparam("position")).order_by(_heads.c.size).limit(1),
+    "tile": sa.select(_tiles.c.hashes).where(_tiles.c.level == sa.bindparam("place"), _tiles.c.number == sa.bindparam("at")),
+    "verdict": sa.select(_ballots).where(_ballots.c.position == sa.bindparam("at")),
+    "fate": _COUNTED.where(_fates.c.position == sa.bindparam("at")),
+    "valid of": sa.select(_ballots.c.position).where(_OF_CARD).order_by(_ballots.c.position),
+    "attempts": sa.select(sa.func.count()).select_from(_ballots).where(_OF_CARD),
+    "bodies": sa.select(_records.c.position, _records.c.kind, _records.c.body).where(_RANGE).order_by(_records.c.position),
+    "answered": sa.select(
+        _records.c.position, _records.c.kind, _records.c.time, _records.c.role, _records.c.number, _records.c.hash,
+        sa.func.length(_records.c.body), _ballots.c.roll_index, _ballots.c.seen, _ballots.c.reason,
+    ).outerjoin(_ballots, _ballots.c.position == _records.c.position).where(_RANGE).order_by(_records.c.position),
+}  # fmt: skip
+"""What is asked for one voter. Put into words once, and given to the driver: SQLAlchemy's part of a small question takes seven times as long as the database's."""
 
 
-def _record(row: sa.Row) -> LogRecord:
+def _text(statement: sa.Select[Any], dialect: sa.Dialect) -> tuple[str, Row]:
+    """The statement as the driver takes it, with values by name, and the values that are part of it."""
+    named: sa.Dialect = type(dialect)(**{"paramstyle": "named"}) if dialect.paramstyle == "qmark" else dialect
+    compiled = statement.compile(dialect=named)
+    return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
+
+
+def _driver(connection: sa.Connection) -> Any:
+    """The connection of the database's driver: sqlite3's or psycopg's."""
+    return connection.connection.driver_connection
+
+
+def _rows(event: Batch) -> Iterable[tuple[Any, ...]]:
+    """The rows of an event's records: for ballots put together from columns, without a record of each."""
+    if isinstance(found := event.records, Ballots):
+        same = map(repeat, (int(Kind.BALLOT), found.time, found.role, found.number))
+        return zip(range(found.first, event.size), *same, found.hashes(), found.bodies(), repeat(b""))
+    return (
+        (r.position, r.kind, r.entry.time, r.entry.role, r.number, r.entry.body_hash, r.body, r.signatures)
+        for r in found
+    )
+
+
+def _record(row: Sequence[Any]) -> LogRecord:
     position, kind, time, role, number, digest, body, signatures, *_ = row
     return LogRecord(position, Entry(kind, time, role, digest), body, number, signatures)
 
 
-def _verdict(row: sa.Row) -> Verdict:
-    return Verdict(row.position, row.roll_index, row.unit, row.seen, None if row.reason is None else Reason(row.reason))
+def _verdict(row: Sequence[Any]) -> Verdict:
+    position, roll_index, unit, seen, reason = row
+    return Verdict(position, roll_index, unit, seen, None if reason is None else Reason(reason))
 
 
-def _counted(row: sa.Row) -> CountedRow:
-    return CountedRow(
-        row.position, NO_ROW if row.roll_index is None else row.roll_index, Status(row.status), row.reference
-    )
+def _counted(row: Sequence[Any]) -> CountedRow:
+    position, status, reference, roll_index = row
+    return CountedRow(position, NO_ROW if roll_index is None else roll_index, Status(status), reference)
 
 
 def _json_line(value: Any) -> bytes:
     return canonical_json(value) + b"\n"
 
 
-def _line(error: sa.exc.DatabaseError) -> str:
-    return " ".join(str(error.orig).split())
+def _line(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", error)).split())
 
 
 def _sqlite(connection: Any, _: Any) -> None:

@@ -6,10 +6,10 @@ of level L. Full tiles never change, and a log of n leaves has n/256 + n/65536 +
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
-from protocol import merkle
+from protocol import engine, merkle
 
 WIDTH = 256
 """Hashes in a full tile: eight levels of the tree, 8 KB."""
@@ -19,25 +19,48 @@ FULL = 32 * WIDTH
 
 DEPTH = WIDTH.bit_length() - 1
 
-Load = Callable[[int, int], bytes]
-"""(level, number) → the hashes of that tile."""
+
+class Tile:
+    """`hashes` end to end, and the roots over its complete subtrees, all made when the first of them is asked for."""
+
+    def __init__(self, hashes: bytes) -> None:
+        self.hashes = hashes
+        self._above: list[bytes] = []
+
+    def node(self, level: int, index: int) -> bytes:
+        """The root over the hashes index·2^level … below (index + 1)·2^level, all of which must be there."""
+        if level and not self._above:
+            self._above = _above(self.hashes)
+        layer = self._above[level - 1] if level else self.hashes
+        return layer[32 * index : 32 * index + 32]
 
 
-def grow(load: Load, size: int, leaves: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
-    """The tiles, by (level, number), that are new or longer once `leaves` are appended to the tree of `size`."""
+NOTHING = Tile(b"")
+
+Load = Callable[[int, int], Tile]
+"""(level, number) → that tile."""
+
+
+def width(level: int, number: int, size: int) -> int:
+    """How many hashes this tile has in a log of `size` records, 0 if there is none."""
+    return max(0, min(WIDTH, (size >> DEPTH * level) - WIDTH * number))
+
+
+def grow(load: Load, size: int, leaves: bytes) -> dict[tuple[int, int], bytes]:
+    """The tiles, by (level, number), that are new or longer once `leaves`, hashes end to end, are appended to the tree of `size`."""
     changed: dict[tuple[int, int], bytes] = {}
-    level, start, hashes = 0, size, list(leaves)
-    while hashes:
+    level, start, stream = 0, size, leaves
+    while stream:
         number, filled = divmod(start, WIDTH)
-        stream = (load(level, number) if filled else b"") + b"".join(hashes)
+        stream = (load(level, number).hashes if filled else b"") + stream
         hashes = []
         for offset in range(0, len(stream), FULL):
             tile = stream[offset : offset + FULL]
             changed[level, number] = tile
             if len(tile) == FULL:
-                hashes.append(merkle.root(_hashes(tile)))
+                hashes.append(_root(tile))
             number += 1
-        level, start = level + 1, start // WIDTH
+        level, start, stream = level + 1, start // WIDTH, b"".join(hashes)
     return changed
 
 
@@ -55,8 +78,20 @@ def _node(load: Load, level: int, index: int) -> bytes:
     """A merkle.Node."""
     tile_level, rest = divmod(level, DEPTH)
     number, place = divmod(index << rest, WIDTH)
-    return merkle.root(_hashes(load(tile_level, number)[32 * place : 32 * (place + (1 << rest))]))
+    return load(tile_level, number).node(rest, place >> rest)
 
 
-def _hashes(data: bytes) -> list[bytes]:
-    return [data[i : i + 32] for i in range(0, len(data), 32)]
+def _above(hashes: bytes) -> list[bytes]:
+    """The layers of complete subtrees above these hashes, from two leaves each upwards; none for fewer than two."""
+    layers, below = [], hashes
+    while len(below) >= 64:
+        pairs = range(0, len(below) - 63, 64)
+        below = b"".join([merkle.node_hash(below[i : i + 32], below[i + 32 : i + 64]) for i in pairs])
+        layers.append(below)
+    return layers
+
+
+def _root(hashes: bytes) -> bytes:
+    tree = merkle.Frontier()
+    engine.extend(tree, hashes)
+    return tree.root()

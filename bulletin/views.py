@@ -254,9 +254,12 @@ def role_name(poll: Poll, role: int) -> str:
 # ---------------------------------------------------------------- ballots
 
 
-def papers(acts: Sequence[LogRecord]) -> dict[int, tuple[int, int]]:
-    """roll index → (position of its check-in record, station): who took a paper ballot, for the voter to dispute before the settlement."""
-    found: dict[int, tuple[int, int]] = {}
+def papers(
+    acts: Sequence[LogRecord], before: Mapping[int, tuple[int, int]] | None = None
+) -> dict[int, tuple[int, int]]:
+    """roll index → (position of its check-in record, station): who took a paper ballot, for the voter to dispute before the settlement. `before` has those of
+    earlier records."""
+    found = dict(before or {})
     for made, batch in election.readable(acts, Kind.CHECK_IN, CheckIns.parse):
         for index, _ in batch.entries:
             found.setdefault(index, (made.position, batch.station))
@@ -288,7 +291,7 @@ def ballot(
         **record_line(tx, poll, found), **_proof(tx, found.position), "fate": fate_value(tx, poll, found, verdict, fate, words), "settled": settled, "check_in": check_in,
         "copies": positions[1:], "roll_index": verdict.roll_index if verdict and known else None,
         "unit": poll.units[verdict.unit].name if verdict and known and verdict.unit < len(poll.units) else None,
-        "attempts": len(tx.valid_of(verdict.roll_index)) if verdict and verdict.reason == Reason.VALID else None,
+        "attempts": tx.attempts(verdict.roll_index) if verdict and verdict.reason == Reason.VALID else None,
     }  # fmt: skip
 
 
@@ -423,9 +426,8 @@ def counted_set(tx: Reading, start: int, limit: int) -> Value | None:
     if fact is None:
         return None
     rows = tx.fates(start, limit + 1)
-    statuses = tx.by_status()
     return {
-        **fact, "statuses": {status.text: statuses.get(status, 0) for status in Status},
+        **fact,
         "rows": [{"position": r.position, "roll_index": r.roll_index, "status": r.status.text, "reference": r.reference} for r in rows[:limit]],
         "next": rows[limit].position if len(rows) > limit else None,
     }  # fmt: skip

@@ -51,8 +51,11 @@ class Words:
         return format_percent(part / whole, self._share, locale=self.locale) if whole else "–"
 
     def when(self, seconds: int) -> str:
-        """A time in words, in UTC."""
-        return format_datetime(_datetime(seconds), self.catalogue["format.time"], tzinfo=UTC, locale=self.locale)
+        """A time in words, in UTC. A full minute, as times that are set in advance are, has no seconds."""
+        form = self.catalogue["format.time"]
+        return format_datetime(
+            _datetime(seconds), form if seconds % 60 else form.replace(":ss", ""), tzinfo=UTC, locale=self.locale
+        )
 
     def delay(self, to: int, now: int) -> str:
         """From now to a time, roughly: "in 3 hours"."""

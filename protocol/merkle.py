@@ -121,7 +121,8 @@ def stored_inclusion_proof(node: Node, index: int, size: int) -> list[bytes]:
             proof.append(stored_frontier(node, split, high).root())
             high = split
         else:
-            proof.append(stored_frontier(node, low, split).root())
+            level = (split - low).bit_length() - 1  # a left subtree is complete
+            proof.append(node(level, low >> level))
             low = split
     return proof[::-1]
 

@@ -316,10 +316,14 @@ class Demo:
         relayer = ["relayer", "run", "--board", board, "--port", str(self.relayer_port)]
         relayer += ["--dir", str(self.relayer_folder)]
         bulletin = ["board", "serve", "--board", board, "--port", str(self.board_port)]
-        bulletin += ["--database", f"sqlite:///{self.folder / 'board.db'}"]
+        bulletin += ["--database", f"sqlite:///{self.folder / 'board.db'}", *self.board_options()]
         self.services.enter_context(Service(relayer, self.relayer_url, environment))
         self.services.enter_context(Service(bulletin, self.board_url, environment, "/healthz"))
         note(f"A relayer takes ballots at {self.relayer_url}, the public board is at {self.board_url}")
+
+    def board_options(self) -> list[str]:
+        """What else the board is told."""
+        return []
 
     # ---- the online vote
 

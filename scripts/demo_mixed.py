@@ -9,6 +9,7 @@ The published figures are the paper. The online part is a rehearsal drawn from t
 
 from __future__ import annotations
 
+import csv
 import os
 import resource
 import subprocess
@@ -24,6 +25,7 @@ from eth_account import Account
 from rich.table import Table
 
 from authority.config import new_config
+from bulletin.colours import COLUMNS
 from chain.console import note, progress, screen
 from chain.log import read_log
 from chain.writer import Writer
@@ -54,6 +56,9 @@ LEVEL = 1
 
 FLAGS_SHOWN = 20
 """Flags listed at the end; all of them are in the JSON."""
+
+CONTEST = "question"
+"""Id of the one contest."""
 
 KILL_AFTER = 30.0
 """Seconds to wait for the counting process to ask for a figure before it is killed."""
@@ -131,6 +136,17 @@ class MixedDemo(Demo):
                 return folder
 
             self.stations = [start(n) for n in range(number)]
+
+    def board_options(self) -> list[str]:
+        if not self.place.colours:
+            return []
+        file = self.folder / "colours.csv"
+        with file.open("w", newline="") as out:
+            lines = csv.writer(out)
+            lines.writerow(COLUMNS)
+            options = zip(self.place.options, self.place.colours, strict=False)
+            lines.writerows((CONTEST, option, *shades) for option, shades in options)
+        return ["--colours", str(file)]
 
     # ---- evening: the count, the signatures, the hashes
 
@@ -295,7 +311,7 @@ class MixedDemo(Demo):
         windows = {name: datetime.fromtimestamp(self._hour(hour), UTC).isoformat() for name, hour in hours.items()}
         windows["append_grace"] = f"{demo.APPEND_GRACE}s"
         return new_config(
-            name=place.name, practice=True, contests=[Contest("question", place.name, Rule.ONE_OF_K, 0, place.options)], units=units,
+            name=place.name, practice=True, contests=[Contest(CONTEST, place.name, Rule.ONE_OF_K, 0, place.options)], units=units,
             stations=stations, windows=windows, trustees=demo.THRESHOLD, verifiers=1, roles=roles,
             minimum_ballots=demo.MINIMUM_BALLOTS, decrypt_level=LEVEL,
         )  # fmt: skip

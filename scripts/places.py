@@ -50,6 +50,8 @@ class Place:
     options: tuple[str, ...]
     areas: tuple[Area, ...]
     official: Mapping[str, tuple[int | None, ...]]
+    colours: tuple[tuple[str, str], ...] = ()
+    """Of the first options, as newspapers draw them: in the light and in the dark theme of a board."""
 
     @property
     def regions(self) -> list[str]:
@@ -93,7 +95,8 @@ def read_place(key: str, data: Path | None) -> Place:
             raise BallotboardError(f"{data / file} is not the published file: {error}") from error
     official = {region: tuple(numbers) for region, numbers in value["official"].items()}
     return Place(
-        key, value["name"], value["source"], value["root"], tuple(levels), tuple(value["options"]), tuple(areas), official
+        key, value["name"], value["source"], value["root"], tuple(levels), tuple(value["options"]), tuple(areas), official,
+        tuple((light, dark) for light, dark in value.get("colours", [])),
     )  # fmt: skip
 
 

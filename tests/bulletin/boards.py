@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from bulletin.replica import Replica
 from bulletin.store import Cursor, Store
-from chain.reader import Batch
+from chain.reader import Ballots, Batch
+from protocol.records import Kind
 from tests.tamper import builder
 from tests.tamper.builder import Election
 
@@ -25,6 +27,14 @@ def events(held: Election) -> list[Batch]:
         found.append(Batch(first, claims.records[first:size], root, number, block_hash(number), transaction))
         first = size
     return found
+
+
+def in_calls(event: Batch) -> Batch:
+    """The event as a reader gives it: ballots as they stand in the call."""
+    first = event.records[0]
+    if first.kind != Kind.BALLOT:
+        return event
+    return replace(event, records=Ballots(event.first, event.entries, event.packed or b"", first.number))
 
 
 def cursor(after: Batch) -> Cursor:

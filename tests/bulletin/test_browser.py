@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from bulletin.mirror import mirror
 from bulletin.replica import Replica
 from bulletin.store import Store
 from bulletin.words import LANGUAGES
@@ -281,6 +285,36 @@ def test_other_boards_are_asked_and_one_that_has_seen_another_log_is_noticed(ope
         assert outcome(page) == "bad" and steps(page)["mirrors"] == "bad"
 
 
+@pytest.mark.soak
+def test_a_static_copy_checks_a_ballot_and_asks_the_board_that_was_copied(open_page, url, copy, tmp_path):
+    mirror(url, tmp_path, pages=60)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = f"http://127.0.0.1:{server.server_port}"
+        page = open_page(f"{there}/en/ballots/{ballots(copy)[0]['hash']}/")
+        assert outcome(page) == "recorded" and set(steps(page).values()) == {"good"}
+        expect(page.locator("[data-step=mirrors]")).to_contain_text("1 of 1 agree")
+        page.goto(f"{there}/fr/verify/")
+        value = receipt(page, url, ballots(copy)[0]["hash"])
+        give(page, value | {"head": value["head"] | {"root": "cd" * 32}})  # the board that was copied knows better
+        assert outcome(page) == "bad"
+        server.shutdown()
+
+
+def test_a_station_is_found_on_the_map_by_keyboard_and_its_name_is_shown(open_page, url):
+    page = open_page(f"{url}/en/stations", java_script_enabled=False)
+    cell = page.locator(".cells a.amended")
+    assert cell.locator("span").bounding_box()["width"] < 2
+    cell.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert cell.locator("span").bounding_box()["width"] > 100
+    expect(page.get_by_role("link", name="station 1, Amended")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/en/stations/1")
+
+
 # ---------------------------------------------------------------- the observer
 
 
@@ -295,7 +329,7 @@ def test_an_observer_goes_from_the_result_to_the_command(open_page, url, held):
     assert command.startswith("ballotboard verify tally --rpc") and held.manifest.election_id.hex() in command
     for row in page.query_selector_all("#assets-title ~ .scroll tbody tr"):
         name, digest = row.inner_text().split()
-        served = page.request.get(f"{url}/static/{name}").body()
+        served = page.request.get(f"{url}{name}").body()
         assert hashlib.sha256(served).hexdigest() == digest
 
 

@@ -100,13 +100,15 @@ def test_a_database_that_is_dropped_and_rebuilt_exports_the_same_bytes(desk, ele
 
 
 def test_serve_shows_the_election_and_ends_cleanly_on_sigterm(desk, election):
-    with served(desk) as (process, ready):
+    (desk / "colours.csv").write_text("contest,option,colour\nmayor,a,#7a7a7a\n")
+    with served(desk, "--colours", "colours.csv") as (process, ready):
         web = httpx.Client(base_url=ready["url"], follow_redirects=True)
         assert ready["ready"] is True and ready["pid"] == process.pid
         assert web.get("/readyz").json() == {"ready": True, "problem": ""}
         overview = web.get("/")
         assert "The result is announced" in Page(overview.text).text and "gets the same" in overview.text
         assert "default-src 'none'" in overview.headers["content-security-policy"]
+        assert 'href="/colours.css"' in overview.text and "#7a7a7a" in web.get("/colours.css").text
         assert "server" not in overview.headers and "set-cookie" not in overview.headers
         ballot = web.get("/api/v1/ballots/" + election.claims().records[14].entry.body_hash.hex()).json()
         assert (
@@ -132,6 +134,12 @@ def test_serve_shows_the_election_and_ends_cleanly_on_sigterm(desk, election):
 
 def test_a_proxy_that_is_no_address_is_refused_before_anything_is_read(desk, capsys):
     assert "--trust-proxy nginx is not an address" in refused(capsys, "serve", "--port", "0", "--trust-proxy", "nginx")
+
+
+def test_colours_of_another_election_are_refused_by_their_line(desk, capsys):
+    (desk / "colours.csv").write_text("contest,option,colour\nmayor,nobody,#7a7a7a\n")
+    told = refused(capsys, "serve", "--port", "0", "--colours", "colours.csv")
+    assert "colours.csv line 2: no option 'nobody' in the contest 'mayor'" in told
 
 
 def test_an_interrupt_ends_it_with_status_130_and_no_traceback(desk):

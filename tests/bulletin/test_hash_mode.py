@@ -8,7 +8,7 @@ from bulletin.replica import Replica
 from bulletin.store import Store
 from bulletin.views import ballot_lines
 from protocol.records import Kind, ballot_hash
-from tests.bulletin.boards import events, feed
+from tests.bulletin.boards import events, feed, in_calls
 from tests.bulletin.pages import Page
 from tests.bulletin.test_app import client, page
 from tests.tamper import builder
@@ -18,7 +18,7 @@ from tests.tamper.builder import OUTSIDE, HashElection, hold
 def test_a_ballot_whose_content_is_not_here_yet_says_so_until_a_data_holder_has_sent_it(tmp_path):
     held = hold(HashElection)
     chain = [
-        replace(event, records=[replace(r, body=None) if r.kind == Kind.BALLOT else r for r in event.records])
+        in_calls(replace(event, records=[replace(r, body=None) if r.kind == Kind.BALLOT else r for r in event.records]))
         for event in events(held)
     ]
     settled = next(i for i, event in enumerate(chain) if event.records[0].kind == Kind.SETTLEMENT)

@@ -26,6 +26,7 @@ from protocol.errors import BallotboardError
 from protocol.records import LogHead
 from tests.bulletin.conftest import held_on
 from tests.chain.hostile import lying
+from tests.relayer.test_faults import until
 from tests.tamper.builder import COUNTED_TOTALS, PAPER_TOTALS, STEPS
 from tests.tamper.on_chain import START, ChainElection
 
@@ -80,6 +81,16 @@ def test_a_database_that_is_rebuilt_in_other_steps_exports_the_same_bytes(electi
     assert export(one) == export(two)
 
 
+def test_a_transaction_ends_for_the_size_of_its_bodies_too(election, tmp_path, monkeypatch):
+    Indexer(one := open_store(tmp_path, "one"), election.web3, election.contract).step()
+    monkeypatch.setattr(indexer_module, "COMMIT_BYTES", 500)
+    seen: list[int] = []
+    Indexer(two := open_store(tmp_path, "two"), election.web3, election.contract).step(
+        lambda done, of: seen.append(done)
+    )
+    assert len(seen) > 5 and export(one) == export(two)
+
+
 def test_it_stops_between_transactions_and_the_next_process_goes_on_there(election, tmp_path, monkeypatch):
     monkeypatch.setattr(indexer_module, "COMMIT_RECORDS", 3)
     stop = threading.Event()
@@ -106,15 +117,15 @@ def test_records_and_files_that_come_later_are_taken_in_at_the_next_look(going, 
 
 
 def test_a_record_is_on_the_page_by_itself_soon_after_it_landed(going, tmp_path):
-    store, stop, synced = open_store(tmp_path), threading.Event(), threading.Event()
+    store, stop = open_store(tmp_path), threading.Event()
     indexer = Indexer(store, connect(going.anvil.url), going.contract)
-    web = TestClient(create_app(store, Connection(going.anvil.url, "0x" + going.contract.hex()), indexer))
+    web = TestClient(create_app(store, Connection(going.anvil.url, "0x" + going.contract.hex()), follows=True))
     answer = web.get("/readyz")
     assert answer.status_code == 503 and answer.json()["problem"] == "the log is still being read"
-    thread = threading.Thread(target=indexer.run, args=(stop, synced.set))
+    thread = threading.Thread(target=indexer.run, args=(stop,))
     thread.start()
     try:
-        assert synced.wait(20) and web.get("/readyz").status_code == 200
+        until(lambda: web.get("/readyz").status_code == 200)
         going.open_poll()
         going.fill_ballots()
         going.append_ballots(1200, [going.cast["row 1"]])
@@ -169,7 +180,7 @@ def stopped(election: ChainElection, folder: Path, lie, match: str) -> None:
         indexer = Indexer(store, web3, election.contract)
         with pytest.raises(Alarm, match=match):
             indexer.step()
-    web = TestClient(create_app(store, Connection(election.anvil.url, "0x" + election.contract.hex()), indexer))
+    web = TestClient(create_app(store, Connection(election.anvil.url, "0x" + election.contract.hex()), follows=True))
     assert web.get("/readyz").status_code == 503 and web.get("/api/v1/head").json()["size"] == 0
     again = Indexer(store, election.web3, election.contract)
     with pytest.raises(Alarm, match=match):
@@ -239,11 +250,10 @@ def test_a_node_that_is_away_is_trouble_and_no_alarm(tmp_path):
     stop = threading.Event()
     thread = threading.Thread(target=indexer.run, args=(stop,))
     thread.start()
-    while not indexer.trouble:
-        time.sleep(0.02)
+    web = TestClient(create_app(store, Connection(anvil.url, "0x" + election.contract.hex()), follows=True))
+    until(lambda: "no answer" in web.get("/readyz").json()["problem"])
     stop.set()
     thread.join()
-    web = TestClient(create_app(store, Connection(anvil.url, "0x" + election.contract.hex()), indexer))
     assert web.get("/readyz").status_code == 503 and indexer.replica.alarm == ""
     page = web.get("/").text
     assert "The chain does not answer at the moment" in page and "This board has stopped" not in page

@@ -59,8 +59,8 @@ def web(folder: Path, url: str) -> TestClient:
     connection = Connection(**json.loads((folder / "board.json").read_text()))
     store = Store(url)
     archivist = Archivist(store, connection, folder)
-    assert archivist.step(), archivist.trouble
-    return TestClient(create_app(store, connection, archivist=archivist), follow_redirects=False)
+    assert archivist.step(), archivist.note.trouble
+    return TestClient(create_app(store, connection, archives=archivist.archives), follow_redirects=False)
 
 
 def test_the_export_is_the_same_and_so_it_is_after_a_rebuild(databases, election):

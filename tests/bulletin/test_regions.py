@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulletin import regions
+from bulletin import pages, regions
 from bulletin.regions import Group
 from protocol import tally
 from protocol.attachments import Station, Unit
@@ -115,7 +115,7 @@ def test_the_page_of_a_region_shows_the_votes_or_says_why_not(web):
         assert few in text and "A" in text
     alone = page(web, "/results/3")
     assert alone.head("Shall it be done?: votes in this region") == ["Option", "Paper", "Share"]
-    assert alone.rows("Shall it be done?: the 2 online ballots of this group") == [
+    assert alone.rows("Shall it be done?: online ballots of this group (2)") == [
         ["yes", "1", "50.0%"],
         ["no", "1", "50.0%"],
     ]
@@ -123,8 +123,23 @@ def test_the_page_of_a_region_shows_the_votes_or_says_why_not(web):
         "Shall it be done?: most votes by region"
     )
     assert page(web, "/results").rows("Shall it be done?: votes by region") == [["A", "2", "1"], ["=V", "2", "1"]]
+    assert page(web, "/results").rows("Mayor: most votes by region") == [["A", "Tie 33.3%", "2", "1"]]
     village = page(web, "/results/4")
     assert "Mayor" not in village.text and "/en/stations/1" in [link.get("href") for link in village.all("a")]
+
+
+def test_many_regions_come_on_several_pages_and_the_overview_has_the_largest(web, held, tmp_path, monkeypatch):
+    units = "Recorded ballots by unit"
+    assert [row[0] for row in page(web, "/").rows(units)] == ["T", "S", "=V", "All units"]
+    monkeypatch.setattr(pages, "PAGE", 1)
+    monkeypatch.setattr(pages, "SUMMARY", 2)
+    many = client(replica(tmp_path, held))
+    first, second, overview = page(many, "/results"), page(many, "/results?from=1"), page(many, "/")
+    assert [row[0] for row in first.rows("Regions")] == ["A"] and [row[0] for row in second.rows("Regions")] == ["=V"]
+    assert "Regions 1 to 1 of 2" in first.text and "Regions 2 to 2 of 2" in second.text
+    assert "/en/results/0?from=1#regions" in [link.get("href") for link in first.all("a")]
+    assert overview.head(units) == ["Unit", "Turnout", "Cards with a ballot", "Cards on the roll"]
+    assert [row[0] for row in overview.rows(units)] == ["A", "=V", "All units"]
 
 
 def test_the_file_for_reporters_has_every_region_and_leaves_empty_what_is_not_known(web):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from bulletin.replica import Alarm, Replica
 from bulletin.store import Store, StoreError
+from chain.reader import Ballots
 from protocol import election, merkle
 from protocol.ballot import Reason
 from protocol.counting import Status
 from protocol.encoding import canonical_json
+from protocol.engine import Engine
 from protocol.manifest import Manifest
 from protocol.records import Kind, LogHead, RollChange
-from tests.bulletin.boards import cursor, events, feed, replica
+from tests.bulletin.boards import cursor, events, feed, in_calls, replica
 from tests.tamper import builder
 from tests.tamper.builder import hold
 
@@ -73,6 +77,56 @@ def test_a_process_that_is_started_again_goes_on_where_it_stopped(held, whole, t
         feed(copy, found[start : start + 3])
         copy.store.close()
     assert export(empty(tmp_path, held)) == export(whole)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+def test_ballots_as_they_stand_in_their_calls_export_the_same_bytes(held, whole, tmp_path, at_once):
+    copy = empty(tmp_path, held)
+    copy.attach(held.files)
+    found = [in_calls(event) for event in events(held)]
+    feed(copy, found, at_once)
+    assert any(isinstance(event.records, Ballots) for event in found) and export(copy) == export(whole)
+
+
+def test_ballots_are_checked_in_the_transaction_that_records_them_once_the_poll_is_open(held, tmp_path):
+    copy, found = empty(tmp_path, held), [in_calls(event) for event in events(held)]
+    copy.attach(held.files)
+    first = next(i for i, event in enumerate(found) if isinstance(event.records, Ballots))
+    feed(copy, found[:first])
+    copy.append(found[first : first + 1], cursor(found[first]))
+    with copy.store.read() as tx:
+        assert tx.verdict(found[first].first).reason == Reason.VALID and tx.fact("checked") == found[first].size
+
+
+def test_ballots_that_come_with_a_roll_change_are_checked_against_the_changed_roll(held, tmp_path):
+    copy, found = empty(tmp_path, held), [in_calls(event) for event in events(held)]
+    copy.attach(held.files)
+    first = next(i for i, event in enumerate(found) if event.records[0].kind == Kind.ROLL_CHANGE)
+    feed(copy, found[:first])
+    copy.append(found[first:-1], cursor(found[-2]))
+    with copy.store.read() as tx:
+        assert tx.fact("checked") == found[first].first  # nobody is called unknown before the new row is there
+    copy.derive()
+    with copy.store.read() as tx:
+        assert tx.fact("checked") == tx.head().size and set(tx.reasons().values()) == {Reason.VALID}
+
+
+def test_an_engine_that_fails_while_the_rows_are_written_leaves_nothing_behind(held, whole, tmp_path, monkeypatch):
+    copy, found = empty(tmp_path, held), [in_calls(event) for event in events(held)]
+    copy.attach(held.files)
+    first = next(i for i, event in enumerate(found) if isinstance(event.records, Ballots))
+    feed(copy, found[:first])
+    before, threads = export(copy), threading.enumerate()
+
+    def broken(*_):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(Engine, "verify_packed", broken)
+        copy.append(found[first : first + 1], cursor(found[first]))
+    assert export(copy) == before and copy.head.size == found[first].first and threading.enumerate() == threads
+    feed(copy, found[first:])
+    assert export(copy) == export(whole)
 
 
 def test_files_that_are_published_late_change_nothing_in_the_end(held, whole, tmp_path):
@@ -187,10 +241,11 @@ def test_the_fates_are_the_counted_set_of_the_protocol(held, whole):
     with whole.store.read() as tx:
         counted = held.settled().counted
         assert tx.fates() == counted.rows
-        assert tx.fact("counted") == {"conflicts": [], "root": counted.root().hex(), "size": len(counted.rows)}
-        assert {Status(status) for status in tx.by_status()} == {
-            Status.COUNTED, Status.SUPERSEDED, Status.REVOKED, Status.REPLACED_BY_PAPER,
-        }  # fmt: skip
+        became = Counter(row.status.text for row in counted.rows)
+        assert set(became) == {"counted", "superseded", "revoked", "replaced-by-paper"}
+        statuses = {status.text: became[status.text] for status in Status}
+        root = counted.root().hex()
+        assert tx.fact("counted") == {"conflicts": [], "root": root, "size": len(counted.rows), "statuses": statuses}
 
 
 def test_before_the_settlement_nothing_is_said_of_fates(tmp_path):

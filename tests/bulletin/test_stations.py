@@ -8,10 +8,15 @@ from itertools import count
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from bulletin import stations as places
 from bulletin.stations import OUTSIDE, RULES_HERE
 from bulletin.store import Cursor
+from bulletin.views import Poll
 from bulletin.words import ENGLISH, LANGUAGES
+from protocol.attachments import Unit
 from protocol.paper import ContestCount, StationResult
 from protocol.records import CheckIns, Kind, StationHash
 from protocol.sheet import SheetCode, print_code, sheet_code
@@ -85,6 +90,105 @@ def test_there_is_no_page_of_a_station_that_is_not_there(whole, path):
     assert whole.get(f"/api/v1{path}").status_code == 404
 
 
+# ---------------------------------------------------------------- the map
+
+NATION = [
+    Unit("nation", "Nation", -1, -1),
+    Unit("state", "A", 0, -1),
+    Unit("state", "B", 0, -1),
+    Unit("state", "C", 0, -1),
+]
+PRECINCTS = [
+    Unit("precinct", f"{NATION[parent].name}{number}", parent, 0)
+    for parent, number in ((1, 1), (2, 1), (2, 2), (1, 2), (3, 1), (1, 3))
+]
+
+
+def grid(units: list[Unit], states: str, unit: int = 0, start: int = 0, more: tuple[int, ...] = ()) -> dict:
+    """The map of a unit: a station in every precinct, one more in each of `more`, with these states by their first letter (a for amended, v for revealed)."""
+    where = [number for number, one in enumerate(units) if one.style == 0] + list(more)
+    names = {"w": "waiting", "r": "reported", "v": "revealed", "a": "amended"}
+    rows = [{"station": n, "name": f"S{n}", "unit": u, "state": names[states[n]]} for n, u in enumerate(where)]
+    poll = Poll(None, b"", units, [], {})
+    return places.grid(poll, rows, places.in_regions(poll, rows), unit, start)
+
+
+def cells(group: dict) -> list[int]:
+    return [one["station"] for one in group["cells"]]
+
+
+def test_the_map_has_a_cell_for_every_station_by_region_and_one_alone_is_no_group():
+    found = grid(NATION + PRECINCTS, "wrvarv")
+    assert [(group["name"], cells(group)) for group in found["groups"]] == [
+        ("A", [0, 3, 5]),
+        ("B", [1, 2]),
+        (None, [4]),
+    ]
+    assert found["counts"] == {"waiting": 1, "reported": 2, "revealed": 2, "amended": 1} and found["of"] == 6
+    assert found["groups"][0]["counts"] == {"waiting": 1, "reported": 0, "revealed": 1, "amended": 1}
+    assert (found["regions"], found["next"], found["above"]) == ([], None, [])
+    inside = grid(NATION + PRECINCTS, "wrvarv", 1)
+    assert [cells(group) for group in inside["groups"]] == [[0, 3, 5]] and inside["alone"]
+    assert inside["above"] == [{"unit": 0, "name": "Nation"}]
+    school = grid(NATION + PRECINCTS, "wrvarvw", 1, more=(4,))  # two in A1
+    assert [(group["name"], cells(group)) for group in school["groups"]] == [("A1", [0, 6]), (None, [3, 5])]
+
+
+def test_of_too_many_stations_regions_are_listed_and_opened_one_by_one(monkeypatch):
+    monkeypatch.setattr(places, "CELLS", 2)
+    first = grid(NATION + PRECINCTS, "wrvarv")
+    assert [(row["name"], row["of"], row["counts"]["waiting"]) for row in first["regions"]] == [
+        ("A", 3, 1),
+        ("B", 2, 0),
+    ]
+    assert (first["groups"], first["next"]) == ([], 2)
+    second = grid(NATION + PRECINCTS, "wrvarv", start=2)
+    assert second["regions"] == [] and [cells(group) for group in second["groups"]] == [[4]] and second["next"] is None
+    flat = [grid(NATION + PRECINCTS, "wrvarv", 1, start) for start in (0, 2)]
+    assert [(cells(one["groups"][0]), one["next"]) for one in flat] == [([0, 3], 2), ([5], None)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40), st.integers(1, 12), st.data())
+def test_whoever_opens_every_region_sees_every_station_once(draws, at_once, data):
+    units = [Unit("u", "0", -1, -1)]
+    for number, draw in enumerate(draws, 1):  # any tree: a parent is an earlier unit
+        units.append(Unit("u", f"{number}", draw % number, -1))
+    inner = {unit.parent for unit in units}
+    units = [replace(unit, style=-1 if number in inner else 0) for number, unit in enumerate(units)]
+    more = tuple(data.draw(st.lists(st.sampled_from([n for n, u in enumerate(units) if u.style == 0]), max_size=9)))
+    states = data.draw(st.text("wrva", min_size=60, max_size=60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "CELLS", at_once)
+        seen, todo = [], [(0, 0)]
+        while todo:
+            found = grid(units, states, *todo.pop(), more=more)
+            assert sum(len(group["cells"]) for group in found["groups"]) + len(found["regions"]) <= at_once
+            seen += [number for group in found["groups"] for number in cells(group)]
+            todo += [(row["unit"], 0) for row in found["regions"]]
+            todo += [(found["unit"], found["next"])] if found["next"] else []
+    assert sorted(seen) == list(range(sum(unit.style == 0 for unit in units) + len(more)))
+
+
+def test_a_cell_is_a_link_with_a_name_and_the_state_in_words(whole):
+    shown = page(whole, "/stations")
+    links = [attrs for _, attrs in shown.elements if "cell" in attrs.get("class", "").split() and "href" in attrs]
+    assert links == [
+        {"class": f"cell {state}", "href": f"/en/stations/{n}"} for n, state in enumerate(("revealed", "amended"))
+    ]
+    text = " ".join(shown.text.split())
+    assert (
+        "station 0, Revealed" in text and "station 1, Amended" in text and "Not yet 0" in text and "Revealed 1" in text
+    )
+    region = page(whole, "/stations?in=1")
+    assert [row[0] for row in region.rows(ENGLISH.catalogue["stations.caption"])] == ["station 0T"]
+    assert "station 0, Revealed" in region.text and "station 1" not in region.text
+    assert (
+        "station 0, Revealed" not in page(whole, "/stations?state=revealed").text
+    )  # who looks for stations gets the list
+    page(whole, "/stations?in=3", 404)
+
+
 # ---------------------------------------------------------------- questions to ask
 
 
@@ -104,7 +208,7 @@ def test_flags_carry_their_figures_their_rule_and_that_they_are_no_verdict(board
     assert (found["conflict"]["figures"]["roll_index"], found["void"]["figures"]["roll_index"]) == (2, 5)
     assert all(value["rules"][rule]["text"] == RULES[rule][1] for rule in found)
     shown = page(web, "/stations/0")
-    for words in ("1 papers issued, 2 valid check-ins", "roll index 2 was checked in twice", RULES["conflict"][1]):
+    for words in ("papers issued: 1, valid check-ins: 2", "roll index 2 was checked in twice", RULES["conflict"][1]):
         assert words in " ".join(shown.text.split())
     [first, second] = page(web, "/stations").rows(ENGLISH.catalogue["stations.caption"])
     assert "Questions to ask: 3" in first[1] and "Questions" not in second[1]
@@ -167,7 +271,7 @@ def test_more_papers_and_online_voters_than_cards_is_asked_about_and_who_took_pa
     web = board(Crowded, until="reveal")
     found = {flag["unit"]: flag["figures"] for flag in web.get(f"{FLAGS}?rule=turnout").json()["flags"]}
     assert found == {1: {"issued": 2, "online": 2, "registered": 3}, 2: {"issued": 9, "online": 2, "registered": 3}}
-    assert "9 papers issued and 2 voters online, of 3 voters on the roll" in page(web, "/flags").text
+    assert "papers issued: 9, voters online: 2, voters on the roll: 3" in page(web, "/flags").text
 
 
 def test_every_rule_that_the_board_can_see_has_its_words_and_english_is_the_rules_own():

@@ -19,13 +19,13 @@ def grown(*sizes: int) -> dict[tuple[int, int], bytes]:
     held: dict[tuple[int, int], bytes] = {}
     before = 0
     for size in sizes:
-        held |= tiles.grow(loader(held), before, LEAVES[before:size])
+        held |= tiles.grow(loader(held), before, b"".join(LEAVES[before:size]))
         before = size
     return held
 
 
 def loader(held):
-    return lambda level, number: held[level, number]
+    return lambda level, number: tiles.Tile(held[level, number])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257, 511, 512, 65_535, 65_536, 65_537, 70_000])

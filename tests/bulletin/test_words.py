@@ -72,6 +72,7 @@ def test_numbers_times_and_shares_take_the_form_of_the_language():
     assert (ENGLISH.share(1, 3), french.share(1, 3)) == ("33.3%", "33,3\xa0%")
     assert ENGLISH.when(1_795_000_000) == "18 November 2026, 11:06:40 UTC"
     assert french.when(1_795_000_000) == "18 novembre 2026 à 11:06:40 UTC"
+    assert ENGLISH.when(1_795_000_020) == "18 November 2026, 11:07 UTC"  # a full minute, as times set in advance are
     assert (ENGLISH.delay(7200, 0), french.delay(7200, 0)) == ("in 2 hours", "dans 2 heures")
     assert (ENGLISH.delay(0, 7200), french.delay(0, 7200)) == ("2 hours ago", "il y a 2 heures")
     assert french.say("records.next") == "Inscriptions suivantes"

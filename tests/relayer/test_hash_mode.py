@@ -195,11 +195,13 @@ def test_an_election_in_hash_mode_from_the_first_ballot_to_the_verified_result(c
         (offers := tmp_path / "offers").mkdir()
         connection = Connection(**json.loads(one.board.read_text()))
         kept = Archivist(Store(f"sqlite:///{tmp_path / 'board.db'}"), connection, offers)
-        assert kept.step() and kept.held and kept.path(kept.held).read_bytes() == archive.read_bytes()
+        assert kept.step() and (offered := kept.note.held)
+        assert kept.archives.path(offered).read_bytes() == archive.read_bytes()
         with Store(f"sqlite:///{tmp_path / 'board.db'}").read() as tx:
             announced = json.loads(world.read().records[-1].body or b"")["counted_set"]
             assert tx.fact("counted")["root"] == announced["root"] and tx.fact("result") == ""
-            assert tx.by_status() == {Status.COUNTED: 7, Status.NOT_HELD: 1}
+            statuses = tx.fact("counted")["statuses"]
+            assert {name: count for name, count in statuses.items() if count} == {"counted": 7, "not-held": 1}
             fate = tx.fate(void)
             assert fate and fate.status == Status.NOT_HELD
 
