@@ -12,6 +12,8 @@ export UV_SYSTEM_CERTS := 1
 export UV_PYTHON_DOWNLOADS := never
 export SOLCX_BINARY_PATH := $(CURDIR)/.solcx
 export APE_DATA_FOLDER := $(CURDIR)/build/ape
+# Where it is set, each of the many processes that tests start would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.bin:$(CURDIR)/.tools/bin:$(PATH)
 export PATH
 
@@ -44,8 +46,19 @@ demo: setup
 ## test: everything CI runs (`make -k test` goes on after a failure)
 # Three for two cores, since many tests wait for processes; tests/conftest.py has their order.
 SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
-.PHONY: test test-imports test-style test-native test-python test-programs test-contracts
-test: test-imports test-style test-native test-python test-programs
+.PHONY: test test-ready test-packages test-imports test-style test-native test-python test-together test-programs test-contracts
+test: test-ready test-imports test-style test-together test-programs
+
+# Downloads beside compilers.
+test-ready:
+	$(MAKE) -j4 --output-sync=target setup setup-ape test-packages $(VALIDATOR_PROGRAMS)
+
+test-packages:
+	@tools/test-packages
+
+# What the extension's tests need is time on a processor, which the others leave over while they wait.
+test-together:
+	$(MAKE) -j2 test-native test-python
 
 test-imports: setup
 	lint-imports --no-logo
@@ -55,11 +68,11 @@ test-style: setup
 
 test-native: setup
 ifneq ($(NATIVE),)
-	cd native && ../tools/with-cargo cargo test --release --quiet || [ $$? = 3 ]
+	@cd native && out=$$(nice ../tools/with-cargo cargo test --release --quiet 2>&1) && status=0 || status=$$?; \
+	echo "$$out"; [ $$status = 0 ] || [ $$status = 3 ]
 endif
 
-test-python: setup
-	@tools/test-packages
+test-python: setup test-packages
 	$(PY) -m pytest $(SIDE_BY_SIDE) -m "not soak"
 
 # The contract tests keep one core busy, the validator's wait for geth most of the time.
@@ -189,20 +202,22 @@ validator: .bin/validator .bin/geth
 	@command -v go >/dev/null || { echo 'validator: there is no Go: install 1.26 or later' >&2; exit 1; }
 	cd chain/validator && go build -trimpath -ldflags '-s -w' -o ../../.bin/validator .
 
-.bin/geth: chain/validator/go.mod
+# One after the other: each takes all processors, and what the first has compiled the next ones need not.
+.bin/geth: chain/validator/go.mod | .bin/validator
 	@command -v go >/dev/null || { echo 'validator: there is no Go: install 1.26 or later' >&2; exit 1; }
 	cd chain/validator && go build -trimpath -ldflags '-s -w' -o ../../.bin/geth github.com/ethereum/go-ethereum/cmd/geth
 
 # The test build: it proposes what is wrong, and its clock may be (faults.go).
-.bin/validator-faults: $(GO_SOURCES)
+.bin/validator-faults: $(GO_SOURCES) | .bin/geth
 	cd chain/validator && go build -trimpath -tags faults -ldflags '-s -w' -o ../../.bin/validator-faults .
 
 ## test-validator: the validator's own tests, with a real geth; part of `make test` where there is Go
 .PHONY: test-validator
 test-validator: validator
-	cd chain/validator && go vet ./... && go vet -tags faults . && go test ./...
+	cd chain/validator && go vet -trimpath ./... && go vet -trimpath -tags faults . && go test -trimpath ./...
 
 ifneq ($(shell go version 2>/dev/null | grep -E 'go1\.(2[6-9]|[3-9][0-9])'),)
 VALIDATOR_TESTS := test-validator
-test-python: validator .bin/validator-faults
+VALIDATOR_PROGRAMS := validator .bin/validator-faults
+test-python: $(VALIDATOR_PROGRAMS)
 endif

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -80,8 +79,16 @@ func findGeth() string {
 	if named := os.Getenv("BALLOTBOARD_GETH"); named != "" {
 		return named
 	}
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "../../../../.bin/geth")
+	return filepath.Join(checkout(), ".bin/geth")
+}
+
+// checkout is the folder above chain/validator, in which a test runs in its package's own.
+func checkout() string {
+	here, _ := os.Getwd()
+	for filepath.Base(here) != "chain" && here != filepath.Dir(here) {
+		here = filepath.Dir(here)
+	}
+	return filepath.Dir(here)
 }
 
 // Start starts the process and waits until it answers.
@@ -162,8 +169,7 @@ func SystemContracts() map[common.Address][]byte {
 
 // validators is the genesis account of the Validators contract with one member: Solidity's layout, as in chain/network/genesis.py.
 func validators(member common.Address) map[string]any {
-	_, here, _, _ := runtime.Caller(0)
-	raw, err := os.ReadFile(filepath.Join(filepath.Dir(here), "../../../../contracts/Validators.json"))
+	raw, err := os.ReadFile(filepath.Join(checkout(), "contracts/Validators.json"))
 	var artifact struct {
 		Code string `json:"runtime_code"`
 	}
