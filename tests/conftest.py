@@ -6,12 +6,19 @@ of them have sixteen programs. Of the others those with many tests begin, so tha
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 LONGEST = "test_readme"
+
+
+def pytest_configure() -> None:
+    """What is started in the background of a script (`.ci/run &`) ignores SIGINT, and so would every process whose end by it is tested."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

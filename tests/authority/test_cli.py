@@ -8,9 +8,11 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from eth_account import Account
 
 from authority.config import CONFIG_FILE, read_config
 from authority.plan import KEYS_FOLDER, Plan, new_election
@@ -42,6 +44,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key files are made as weak as a file may be: with care, making or opening one takes most of a second."""
+    monkeypatch.setattr(Account, "encrypt", partial(Account.encrypt, kdf="pbkdf2", iterations=2))
 
 
 def fails(run: Run, *words: object) -> str:
@@ -106,7 +114,7 @@ def test_a_new_election_s_units_may_come_from_a_file_and_a_wrong_line_of_it_is_n
     assert 'units_file = "units.csv"' in Path("trial/election.toml").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("quick_keys")
 def test_a_new_election_has_keys_for_everyone_under_the_passphrase(tmp_path):
     plan = replace(PLAN, trustees=1, threshold=1, stations=1, units=())
     path = new_election(tmp_path / "trial", plan, "secret")
@@ -164,6 +172,7 @@ def test_a_check_of_no_file_or_a_wrong_one_is_one_line(run):
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("quick_keys")
 def test_the_commands_up_to_an_open_poll(run, chain: Anvil):
     plan = Plan("Trial", "Tea?", ("yes", "no"), trustees=1, threshold=1, stations=0, verifiers=0)
     new_election(Path("trial"), plan, "secret")
@@ -209,6 +218,7 @@ def test_the_commands_up_to_an_open_poll(run, chain: Anvil):
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("quick_keys")
 def test_the_commands_from_an_open_poll_to_the_result(run, polling: World):
     save_account(Path("authority.json"), polling.accounts["authority"], "secret")
     board = ("--board", polling.folder / "board.json")
@@ -236,6 +246,7 @@ def test_the_commands_from_an_open_poll_to_the_result(run, polling: World):
 
 
 @pytest.mark.e2e
+@pytest.mark.usefixtures("quick_keys")
 def test_a_wrong_passphrase_changes_nothing(run, world: World, monkeypatch):
     save_account(Path("authority.json"), world.accounts["authority"], "secret")
     monkeypatch.setenv(PASSPHRASE_VARIABLE, "wrong")

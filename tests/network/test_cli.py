@@ -95,6 +95,8 @@ def running(binaries, tmp_path_factory):
         try:
             for home in homes:
                 done("start", home, "--network", "network.json", "--detach")
+                if home == homes[0]:
+                    Path("alone.json").write_text(done("status", home, "--json").stdout)
             nodes = [Node(home) for home in homes]
             until(lambda: min(head(node) for node in nodes) >= 2, "blocks")
             yield homes
@@ -124,6 +126,15 @@ def test_four_operators_from_nothing_to_evidence(running):
     assert verify(Path("record.json").read_bytes(), manifest, world.address).position == 0
     board = json.loads(done("status", running[2], "--contract", contract, "--json").stdout)["board"]
     assert board["records"] == 1 and board["phase"] == "setup"
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_the_first_operator_to_start_is_told_who_is_missing(running):
+    alone = json.loads(Path("alone.json").read_text())
+    assert alone["block"] == alone["final_block"] == alone["consensus"]["height"] == 0
+    missing = {each["name"]: each["connected"] for each in alone["consensus"]["members"]}
+    assert missing == {str(home): None if home == running[0] else False for home in running}
 
 
 @pytest.mark.e2e
@@ -217,7 +228,7 @@ def test_a_lost_machine_is_restored_and_signs_only_where_it_cannot_have_signed(r
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_a_network_for_trying_out_is_started_stopped_and_started_again(folder, binaries):
-    up = ["up", "--validators", 4, "--detach", "--port", 0, "--chain-id", 77_002, "--fund", RELAYER]
+    up = ["up", "--validators", 2, "--detach", "--port", 0, "--chain-id", 77_002, "--fund", RELAYER]
     done(*up)
     try:
         started = json.loads(Path("chain.pid").read_text())
@@ -236,7 +247,8 @@ def test_a_network_for_trying_out_is_started_stopped_and_started_again(folder, b
         assert block(connect(started["url"]), 1)["hash"] == before
     finally:
         done("down")
-    assert sorted(path.name for path in folder.iterdir()) == ["network"]
+    assert [path.name for path in folder.iterdir()] == ["network"]
+    assert sorted(path.name for path in (folder / "network").glob("node*")) == ["node0", "node1"]
 
 
 def test_the_roles_and_officers_of_an_election_get_gas_money(folder):

@@ -1,4 +1,4 @@
-"""Evidence collected from a real network, and verified with nothing but a manifest."""
+"""Evidence collected from a real network, and verified with nothing but a manifest: by hand, by the verifier, and by a bulletin board as it reads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from bulletin import indexer as bulletin_indexer
+from bulletin.indexer import Indexer, Unsealed
+from bulletin.replica import Alarm
+from bulletin.store import Store
 from chain.errors import BadEvidence, ChainError
 from chain.evidence import verify
 from chain.network.collect import head_evidence, record_evidence
@@ -144,3 +148,54 @@ def test_a_signature_less_is_named(claims):
     value["commit"]["signatures"] = value["commit"]["signatures"][:1]
     found = consensus(replace(claims, evidence=canonical_json(value)))
     assert found.outcome == "fail" and "power" in found.detail
+
+
+# ---------------------------------------------------------------- a bulletin board
+
+
+@pytest.fixture
+def board(network, election, tmp_path):
+    """Makes a board that reads the election for the first time."""
+    world, _ = election
+
+    def make(comet=network.comet_url):
+        return Indexer(Store(f"sqlite:///{tmp_path / 'board.db'}"), network.web3, world.address, comet=comet)
+
+    return make
+
+
+def test_signatures_are_checked_for_the_log_that_was_read(board):
+    indexer = board()
+    found = indexer.step()
+    with indexer.replica.store.read() as tx:
+        sealed = tx.fact("sealed")
+    assert sealed["size"] == found.size and 3 * sealed["signed"] > 2 * sealed["total"] == 8
+
+
+def test_a_validator_that_does_not_answer_is_no_alarm(election, board):
+    indexer = board(comet="http://127.0.0.1:1")
+    with pytest.raises(Unsealed, match="signatures cannot be had"):
+        indexer.step()
+    assert not indexer.replica.alarm and indexer.replica.head == election[0].board.head()
+
+
+def test_a_signature_that_is_none_stops_the_board(board, monkeypatch):
+    def forged(*arguments, **options):
+        evidence = head_evidence(*arguments, **options)
+        signatures = [
+            signed._replace(signature=bytes(64)) if signed else signed for signed in evidence.commit.signatures
+        ]
+        return replace(evidence, commit=replace(evidence.commit, signatures=tuple(signatures)))
+
+    monkeypatch.setattr(bulletin_indexer, "head_evidence", forged)
+    indexer = board()
+    with pytest.raises(Alarm, match="validators have not signed"):
+        indexer.step()
+    assert indexer.replica.alarm
+
+
+def test_evidence_of_a_shorter_log_stops_the_board(election, board, monkeypatch):
+    first = election[0].reader.creation().block_number
+    monkeypatch.setattr(bulletin_indexer, "head_evidence", lambda *found, at: head_evidence(*found, at=first))
+    with pytest.raises(Alarm, match="signed for a log of 1 records"):
+        board().step()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import requests
+from nacl.signing import SigningKey
 
+from chain.comet import BlockId, Commit, Time, address, ordered, sign_bytes
 from chain.errors import NodeUnreachable
 from chain.network import operator
 from chain.network.local import LocalNetwork
@@ -16,7 +21,7 @@ from chain.network.node import GETH_OPTIONS, Node, find_binary
 from chain.process import free_port
 from chain.rpc import block
 from tests.chain.world import ballots, new_board
-from tests.network.conftest import hashes, head, same_chain, until
+from tests.network.conftest import hash_at, hashes, head, same_chain, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -28,12 +33,10 @@ HALT = 6.0
 def nodes(network: LocalNetwork):
     """All four, in step before the test, and with the same blocks as before after it."""
     until(lambda: min(head(n) for n in network.nodes) >= 2, "blocks on all nodes")
-    before = {n.operator.name: hashes(n, head(n)) for n in network.nodes}
+    before = [(n, number := head(n), hash_at(n, number)) for n in network.nodes]
     yield network.nodes
     until(lambda: len({head(n) for n in network.nodes}) == 1, "all nodes to be in step")
-    for node in network.nodes:
-        known = before[node.operator.name]
-        assert hashes(node, len(known) - 1) == known
+    assert all(hash_at(n, number) == known for n, number, known in before)
     same_chain(network.nodes)
 
 
@@ -176,3 +179,59 @@ def test_a_peer_that_is_not_listed_is_refused(network, nodes, tmp_path):
     finally:
         stranger.kill()
     assert all(len(n.comet("net_info")["peers"]) == 3 for n in nodes)
+
+
+# ---------------------------------------------------------------- a validator that misbehaves: the last test, since what is recorded stays
+
+
+def vote(node, height: int, block: BlockId, index: int) -> dict:
+    """A precommit of this node for a block, as CometBFT's RPC takes it."""
+    secret = json.loads((node.home / "config/priv_validator_key.json").read_text())["priv_key"]["value"]
+    key = SigningKey(base64.b64decode(secret)[:32])
+    moment = int(time.time())
+    signed = sign_bytes(f"ballotboard-{node.network.chain_id}", height, Commit(0, block, ()), Time(moment, 0))
+    return {
+        "type": 2, "height": str(height), "round": 0, "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)),
+        "block_id": {"hash": block.hash.hex().upper(), "parts": {"total": block.parts, "hash": block.parts_hash.hex().upper()}},
+        "validator_address": address(bytes(key.verify_key)).hex().upper(), "validator_index": index,
+        "signature": base64.b64encode(key.sign(signed).signature).decode(),
+    }  # fmt: skip
+
+
+def accuse(node, liar, height: int, blocks: tuple[BlockId, BlockId]) -> dict:
+    """Shows two votes of `liar` at one height to `node`; its answer."""
+    validators = ordered(node.network.manifest_validators())
+    index = [v.key for v in validators].index(liar.operator.validator_key)
+    first, second = (vote(liar, height, block, index) for block in blocks)
+    evidence = {
+        "vote_a": first, "vote_b": second, "TotalVotingPower": "4", "ValidatorPower": "1",
+        "Timestamp": node.comet("block", height=str(height))["block"]["header"]["time"],
+    }  # fmt: skip
+    request = {
+        "jsonrpc": "2.0", "id": 1, "method": "broadcast_evidence",
+        "params": {"evidence": {"type": "tendermint/DuplicateVoteEvidence", "value": evidence}},
+    }  # fmt: skip
+    return requests.post(node.comet_url, json=request, timeout=10).json()
+
+
+def test_who_signs_two_blocks_of_one_height_is_convicted_by_the_signatures_and_the_chain_goes_on(nodes):
+    height = head(nodes[0])
+    blocks = (BlockId(b"\1" * 32, 1, b"\2" * 32), BlockId(b"\3" * 32, 1, b"\4" * 32))
+    same = accuse(nodes[0], nodes[3], height, (blocks[0], blocks[0]))
+    assert "error" in same  # one vote shown twice convicts nobody
+    answer = accuse(nodes[0], nodes[3], height, blocks)
+    assert "error" not in answer, answer
+
+    def recorded() -> list[dict]:
+        last = head(nodes[1])
+        found = [nodes[1].comet("block", height=str(n))["block"] for n in range(height + 1, last + 1)]
+        return [e for block in found for e in block["evidence"]["evidence"]]
+
+    until(recorded, "the evidence in a block")
+    assert (
+        recorded()[0]["value"]["vote_a"]["validator_address"] == address(nodes[3].operator.validator_key).hex().upper()
+    )
+    goal = max(head(n) for n in nodes) + 2
+    until(lambda: min(head(n) for n in nodes) >= goal, "blocks after it")
+    for node in nodes:
+        assert "signed two blocks of one height" in (node.home / "logs/validator.log").read_text()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -73,4 +74,7 @@ def release(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    release(RELEASES / f"{this_version()}.archive")
+    try:
+        release(RELEASES / f"{this_version()}.archive")
+    except FileExistsError:
+        sys.exit(f"the archive of {this_version()} is kept as it is: set a new version in pyproject.toml first")

@@ -399,16 +399,14 @@ def changed_receipts() -> dict[str, Callable[[dict[str, Any]], Any]]:
 
 @pytest.mark.parametrize("change", list(changed_receipts()))
 def test_a_receipt_that_proves_nothing_is_refused(scene: Scene, here: Path, impostor, change: str) -> None:
-    sent: dict[str, bytes] = {}
-
     def lie(method: str, path: str, body: bytes) -> Reply:
         if method == "POST":
-            sent["body"] = body
             answer = scene.relayer.post(body)
             return answer.status_code, answer.json()
-        scene.relayer.wait_final([sent["body"]])
         value = scene.relayer.http.get(path).json()
-        changed_receipts()[change](value["receipt"])
+        # until then the truth, and at once: who answers late is not believed but replaced by the log
+        if value.get("receipt"):
+            changed_receipts()[change](value["receipt"])
         return 200, value
 
     found = scene.vote("--code", scene.voter().code, "--choice", "Ada", relayer=impostor(lie))
