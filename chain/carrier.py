@@ -18,9 +18,9 @@ import httpx
 from web3 import Web3
 
 from chain.board import Board
-from chain.contract import encode
-from chain.errors import ChainError, Undelivered
-from chain.rpc import Address, call
+from chain.contract import Refused, encode, refusal
+from chain.errors import ChainError, RpcError, Undelivered
+from chain.rpc import Address, call, checksummed
 from chain.writer import Landed, Writer
 from protocol.errors import BallotboardError
 
@@ -37,8 +37,9 @@ FIRST_POLL, LAST_POLL = 0.02, 0.5
 class Carrier(Writer):
     """A Writer of the calls that anyone may carry: `append`, `append_signed`, `append_stations`, `reveal`, `close`, `settle`.
 
-    `relayers` are tried in turn. Every method raises ChainError where the board refuses, and Undelivered where no relayer takes the record or brings
-    it into a block: sent again, it is the same record, and cannot be appended twice.
+    `relayers` are tried in turn. Every method raises Refused where our own node too says that the board would not take the record; ChainError where a
+    relayer alone says so, or the board refused it later; and Undelivered where no relayer takes the record or brings it into a block: sent again, it is
+    the same record, and cannot be appended twice.
     """
 
     def __init__(self, web3: Web3, address: Address, relayers: Sequence[str]) -> None:
@@ -47,7 +48,7 @@ class Carrier(Writer):
         self.board, self.relayers = Board(web3, address), [url.rstrip("/") for url in relayers]
         self.web3, self.chain_id = web3, int(call(web3, "eth_chainId"), 16)
 
-    def _send(self, function: str, *values: Any) -> Landed:
+    def send(self, function: str, *values: Any) -> Landed:
         content = encode(function, *values)
         relayer = self._offer(content)
         url = f"{relayer}/v1/records/{hashlib.sha256(content).hexdigest()}"
@@ -77,8 +78,17 @@ class Carrier(Writer):
                 return relayer
             problems.append(f"{relayer}: {answer.get('message', status)}")
             refused |= 400 <= status < 500
-        kind = ChainError if refused else Undelivered
-        raise kind(f"no relayer takes the record ({'; '.join(problems)}): name another with --relayer, or pay yourself")
+        why = f"no relayer takes the record ({'; '.join(problems)}): name another with --relayer, or pay yourself"
+        raise self._refusal(content, why) if refused else Undelivered(why)
+
+    def _refusal(self, content: bytes, why: str) -> ChainError:
+        """The board's own refusal of a call, asked of our node: a relayer's word is no reason to give a record up. Else what the relayer said."""
+        try:
+            call(self.web3, "eth_call", {"to": checksummed(self.board.address), "data": "0x" + content.hex()}, "latest")
+        except RpcError as error:
+            if isinstance(found := refusal(error), Refused):
+                return found
+        return ChainError(why)
 
 
 def _ask(method: str, url: str, content: bytes | None = None) -> tuple[int, dict[str, Any]]:

@@ -38,6 +38,13 @@ HoldersOption = Annotated[
     list[str] | None,
     typer.Option("--holder", help="URL of a data holder (repeat it), for ballots whose hashes alone are on the chain."),
 ]
+RelayerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--relayer",
+        help="URL of a relayer (repeat it) that sends it and pays; default: those of the connection file.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 PassphraseOption = Annotated[
     Path | None,

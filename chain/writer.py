@@ -28,11 +28,12 @@ PART = MAX_CALLDATA - 192
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Where records are: their positions in the log, the block's number, the transaction's hash."""
+    """Where records are: their positions in the log, the block's number, the transaction's hash and the gas that it took."""
 
     positions: tuple[int, ...]
     block: int
     transaction: bytes
+    gas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,11 @@ class Writer:
 
     def append_ballots(self, sequence: int, bodies: Sequence[bytes]) -> Landed:
         """Ballots with their bodies, at most MAX_PACKED bytes of `u16 length || body`; `sequence` is `board.sequences(relayer)`."""
-        return self._send("appendBallots", sequence, pack_bodies(bodies))
+        return self.send("appendBallots", sequence, pack_bodies(bodies))
 
     def append_ballot_hashes(self, sequence: int, hashes: Sequence[bytes]) -> Landed:
         """SHA-256 of ballots, for a board in hash mode."""
-        return self._send("appendBallotHashes", sequence, b"".join(hashes))
+        return self.send("appendBallotHashes", sequence, b"".join(hashes))
 
     def prepare_ballots(self, sequence: int, bodies: Sequence[bytes], nonce: int) -> SignedTransaction:
         """The same as bytes that are not sent yet. Asks the board nothing, so several can be prepared one after the other."""
@@ -108,24 +109,24 @@ class Writer:
 
     def append_signed(self, kind: int, body: bytes, signatures: bytes) -> Landed:
         """A record with signatures made elsewhere, 65 bytes each (chain.sign)."""
-        return self._send("append", kind, body, signatures)
+        return self.send("append", kind, body, signatures)
 
     def append_stations(self, items: Iterable[StationItem]) -> Landed:
         """Check-ins and result hashes in one transaction. What is recorded already is passed over and has no position here."""
-        return self._send("appendStations", b"".join(item.encode() for item in items))
+        return self.send("appendStations", b"".join(item.encode() for item in items))
 
     def reveal(self, documents: Iterable[bytes]) -> Landed:
         """Result documents in one transaction; revealed ones are passed over."""
-        return self._send("reveal", pack_bodies(documents))
+        return self.send("reveal", pack_bodies(documents))
 
     # ---- the end of the poll ----
 
     def close(self) -> Landed:
-        return self._send("close")
+        return self.send("close")
 
     def settle(self, bitmap: bytes = bytes(32), signatures: bytes = b"") -> Landed:
         """In hash mode with the SHA-256 of the bitmap attachment and the data holders' signatures in order of role."""
-        return self._send("settle", bitmap, signatures)
+        return self.send("settle", bitmap, signatures)
 
     # ---- attachments: the account must hold a role ----
 
@@ -153,7 +154,8 @@ class Writer:
         # The cap and no estimate: an estimate fails while the transaction before it is not in a block.
         return self.sender.sign(self.board.address, encode(function, *values), MAX_GAS, nonce)
 
-    def _send(self, function: str, *values: Any) -> Landed:
+    def send(self, function: str, *values: Any) -> Landed:
+        """A call of the board by its name in IBulletinBoard.sol, for what has no method here."""
         return self._landed(self.sender.send(self.board.address, encode(function, *values)))
 
     def _landed(self, receipt: dict[str, Any]) -> Landed:
@@ -167,4 +169,5 @@ class Writer:
             elif log["topics"][0] == topic("Ballots"):
                 count = int(log["data"][2 + 64 : 2 + 128], 16)
                 positions.extend(range(first, first + count))
-        return Landed(tuple(positions), int(receipt["blockNumber"], 16), unhex(receipt["transactionHash"]))
+        block, transaction = int(receipt["blockNumber"], 16), unhex(receipt["transactionHash"])
+        return Landed(tuple(positions), block, transaction, int(receipt["gasUsed"], 16))

@@ -267,7 +267,9 @@ def lock(folder: Path) -> Iterator[Callable[[str], None]]:
         end = time.monotonic() + LOCK_WAIT
         while not _locked(file, fcntl.LOCK_EX):
             if time.monotonic() > end:
-                raise BallotboardError(f"a relayer runs in {folder} already: two would break each other's sequence")
+                raise BallotboardError(
+                    f"a relayer runs in {folder}, and two would break each other's sequence: end it with `ballotboard relayer drain --dir {folder}`"
+                )
             time.sleep(0.05)
 
         def write(url: str) -> None:

@@ -21,6 +21,7 @@ from chain.console import (
     ContractOption,
     JsonOption,
     PassphraseOption,
+    RelayerOption,
     RpcOption,
     connection,
     emit,
@@ -59,13 +60,6 @@ KeyOption = Annotated[
     typer.Option(
         "--key",
         help="Key file of whoever sends it and pays for it: an officer, or anybody. Without it a relayer does both.",
-    ),
-]
-RelayerOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--relayer",
-        help="URL of a relayer (repeat it), where no --key is given; default: those of the folder's board.json.",
     ),
 ]
 KeyPassphraseOption = Annotated[
@@ -274,9 +268,9 @@ def submit(
 ) -> None:  # fmt: skip
     """Send the signed check-ins and the signed result hash to the chain.
 
-    Example: ballotboard station submit --key keys/ana.key
+    Example: ballotboard station submit
 
-    Through a relayer, which pays: ballotboard station submit --relayer https://relayer.example
+    From an account that has gas money, straight to the node: ballotboard station submit --key keys/ana.key
     """
     with _folder(folder, passphrase_file) as place:
         board = _online(place, rpc)
@@ -295,7 +289,7 @@ def reveal(
 ) -> None:  # fmt: skip
     """Publish the result itself, once the embargo is over.
 
-    Example: ballotboard station reveal --wait --key keys/ana.key
+    Example: ballotboard station reveal --wait
     """
     with _folder(folder, passphrase_file) as place:
         board = _online(place, rpc)
@@ -335,7 +329,7 @@ def sync(
 ) -> None:  # fmt: skip
     """With a network: send all that is signed, reveal what may be revealed, learn what is new. Twice is as good as once.
 
-    Example: ballotboard station sync --key keys/ana.key
+    Example: ballotboard station sync
 
     Overnight: --watch reveals the result by itself once the embargo is over, as soon as there is a network. It holds the journal until then.
     """
@@ -384,23 +378,29 @@ def pack_command(
         raise BallotboardError(f"cannot write {out}: {error.strerror}") from error
     data = {"documents": len(packed.documents), "file": str(out), "items": len(packed.items)}
     did = f"{out}: {len(packed.items)} signed records and {len(packed.documents)} documents"
-    _say(Outcome(did, f"whoever has a network: `ballotboard station carry {out} --key KEY`", data), as_json)
+    _say(Outcome(did, f"whoever has a network: `ballotboard station carry {out}`", data), as_json)
 
 
 @app.command()
 def carry(
     packs: Annotated[list[Path], typer.Argument(help="Files that `pack` wrote, of any stations of this election.")],
-    key: Annotated[Path, typer.Option("--key", help="Key file of whoever pays for it: anybody.")],
+    key: KeyOption = None, relayer: RelayerOption = None,
     board: BoardOption = None, rpc: RpcOption = None, contract: ContractOption = None, key_passphrase_file: KeyPassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Send packs of stations to the chain. Anyone may; exit status 1 if the board refused something in them.
 
-    Example: ballotboard station carry school-3.pack school-4.pack --key keys/courier.key
+    Example: ballotboard station carry school-3.pack school-4.pack
+
+    From an account of your own: ballotboard station carry school-3.pack --key keys/courier.key
     """
     where = connection(board, rpc, contract)
-    account = _account(key, key_passphrase_file)
-    writer = Writer(connect(where.rpc), where.contract, account)
+    web3 = connect(where.rpc)
+    writer = (
+        Writer(web3, where.contract, _account(key, key_passphrase_file))
+        if key
+        else Carrier(web3, where.contract, relayer or where.relayers)
+    )
     items, documents = courier.deliver(writer, [_read_pack(path) for path in packs])
     refused = [str(error) for _, error in (*items.refused, *documents.refused)]
     data = {"refused": refused, "transactions": items.transactions + documents.transactions}

@@ -1,6 +1,6 @@
-"""Carrying what stations have signed: many stations' records in few transactions, from one account, none waiting for the one before.
+"""Carrying what stations have signed: many stations' records in few transactions, from one account, none waiting for the one before; or through a relayer.
 
-Officers' signatures are what counts, so whoever has gas money may carry: a regional office, or somebody with a stick full of folders. The board takes a
+Officers' signatures are what counts, so anybody may carry: a regional office, or somebody with a stick full of folders. The board takes a
 transaction whole or not at all; where it refuses one, the carrier halves it until what is refused is alone, and everything else is in.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chain.carrier import Carrier
 from chain.contract import MAX_CALLDATA, MAX_GAS, Refused, encode
 from chain.errors import ChainError
 from chain.writer import StationItem, Writer
@@ -24,9 +25,6 @@ MAX_ITEMS = 120
 ROOM = MAX_CALLDATA - 192
 """Bytes of records in a transaction, beside selector, offset and length in whole words."""
 
-Carried = Callable[[int], None]
-"""Called with how many were sent so far."""
-
 
 @dataclass
 class Delivery:
@@ -37,14 +35,14 @@ class Delivery:
     refused: list[tuple[int, Refused]] = field(default_factory=list)
 
 
-def carry(writer: Writer, items: Sequence[StationItem], sent: Carried | None = None) -> Delivery:
+def carry(writer: Writer, items: Sequence[StationItem]) -> Delivery:
     """Send check-in batches and result hashes; a station's own must be in their order. Returns when the last is in a block."""
-    return _carry(writer, "appendStations", [item.encode() for item in items], b"".join, sent)
+    return _carry(writer, "appendStations", [item.encode() for item in items], b"".join)
 
 
-def reveal(writer: Writer, documents: Sequence[bytes], sent: Carried | None = None) -> Delivery:
+def reveal(writer: Writer, documents: Sequence[bytes]) -> Delivery:
     """Send result documents whose hashes are on the chain."""
-    return _carry(writer, "reveal", documents, pack_bodies, sent)
+    return _carry(writer, "reveal", documents, pack_bodies)
 
 
 # ---------------------------------------------------------------- packs: what a stick carries without the journal
@@ -99,45 +97,48 @@ def deliver(writer: Writer, packs: Sequence[Pack]) -> tuple[Delivery, Delivery]:
     """Carry packs: what became of the items, and of the documents. Raises BallotboardError for a pack of another board, before anything is sent."""
     if strange := [pack.station for pack in packs if pack.contract != writer.board.address]:
         raise BallotboardError(f"the pack of station {strange[0]} is of another election's board")
-    items = _carry(writer, "appendStations", [item for pack in packs for item in pack.items], b"".join, None)
+    items = _carry(writer, "appendStations", [item for pack in packs for item in pack.items], b"".join)
     documents = [document for pack in packs for document in pack.documents]
-    return items, _carry(writer, "reveal", documents, pack_bodies, None)
+    return items, _carry(writer, "reveal", documents, pack_bodies)
 
 
 # ---------------------------------------------------------------- helpers
 
 
-def _carry(
-    writer: Writer, function: str, parts: Sequence[bytes], pack: Callable[[Any], bytes], sent: Carried | None
-) -> Delivery:
-    delivery, sender = Delivery(), writer.sender
-    nonce, waiting = writer.nonce(), []
-    for offset, (first, end) in enumerate(batches(parts)):
-        call = encode(function, pack(parts[first:end]))
-        raw = sender.sign(writer.board.address, call, MAX_GAS, nonce + offset).raw
-        waiting.append((first, end, writer.broadcast(raw)))
-        if sent:
-            sent(end)
-    failed = []
-    for first, end, transaction in waiting:
+def _carry(writer: Writer, function: str, parts: Sequence[bytes], pack: Callable[[Any], bytes]) -> Delivery:
+    delivery, waiting = Delivery(), batches(parts)
+    if not isinstance(writer, Carrier):  # a relayer has its own order, and answers for each before it is given the next
+        waiting = _send_all(writer, function, [(part, pack(parts[slice(*part)])) for part in waiting], delivery)
+    while waiting:
+        first, end = waiting.pop(0)
         try:
-            delivery.gas += int(sender.wait(transaction)["gasUsed"], 16)
-            delivery.transactions += 1
-        except ChainError:  # refused, or out of gas: what is in it is looked at piece by piece
-            failed.append((first, end))
-    while failed:
-        first, end = failed.pop(0)
-        try:
-            receipt = sender.send(writer.board.address, encode(function, pack(parts[first:end])))
-            delivery.gas += int(receipt["gasUsed"], 16)
+            landed = writer.send(function, pack(parts[first:end]))
+            delivery.gas += landed.gas
             delivery.transactions += 1
         except Refused as error:
             if end - first == 1:
                 delivery.refused.append((first, error))
             else:
                 middle = (first + end) // 2
-                failed[:0] = [(first, middle), (middle, end)]
+                waiting[:0] = [(first, middle), (middle, end)]
     return delivery
+
+
+def _send_all(
+    writer: Writer, function: str, calls: Sequence[tuple[tuple[int, int], bytes]], delivery: Delivery
+) -> list[tuple[int, int]]:
+    """Send all before the first is waited for. What failed is to be looked at piece by piece: refused, or out of gas."""
+    nonce, sent, failed = writer.nonce(), [], []
+    for offset, (part, content) in enumerate(calls):
+        raw = writer.sender.sign(writer.board.address, encode(function, content), MAX_GAS, nonce + offset).raw
+        sent.append((part, writer.broadcast(raw)))
+    for part, transaction in sent:
+        try:
+            delivery.gas += int(writer.sender.wait(transaction)["gasUsed"], 16)
+            delivery.transactions += 1
+        except ChainError:
+            failed.append(part)
+    return failed
 
 
 def batches(parts: Sequence[bytes]) -> list[tuple[int, int]]:

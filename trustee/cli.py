@@ -17,6 +17,7 @@ from chain.console import (
     HoldersOption,
     JsonOption,
     PassphraseOption,
+    RelayerOption,
     RpcOption,
     connection,
     emit,
@@ -58,13 +59,6 @@ OfflineOption = Annotated[
 ]
 AnswerOption = Annotated[Path, typer.Option("--answer", help="With --offline: the new file to carry back and post.")]
 
-RelayerOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--relayer",
-        help="URL of a relayer (repeat it) that sends it and pays; default: those of the connection file.",
-    ),
-]
 PayOption = Annotated[
     bool,
     typer.Option(

@@ -11,7 +11,7 @@ import pytest
 
 from chain.anvil import Anvil
 from chain.carrier import Carrier
-from chain.contract import encode
+from chain.contract import Refused, encode
 from chain.errors import ChainError, Undelivered
 from chain.rpc import call
 from chain.sign import sign_record
@@ -46,16 +46,18 @@ def test_a_record_goes_through_a_relayer_and_is_answered_with_where_it_landed(wo
         record = world.read().records[-1]
         assert landed.positions == (record.position,) and record.body == body
         assert world.writer.board.close_time() == close + 60
-        with pytest.raises(ChainError, match="the board refuses with BadBody") as refused:
+        with pytest.raises(Refused, match="BadBody"):  # and not Undelivered: trying again would not help
             carrier.append(Kind.EXTENSION, b"not an extension", [world.accounts["authority"]])
-        assert not isinstance(refused.value, Undelivered)  # trying again would not help
-        with pytest.raises(ChainError, match="may not append extension"):
+        with pytest.raises(Refused, match="may not append extension"):
             carrier.append(Kind.EXTENSION, body, [world.accounts["registrar"]])
 
         def post(content: bytes) -> tuple[int, str]:
             answer = relayer.http.post("/v1/records", content=content)
             return answer.status_code, answer.json().get("reason", "")
 
+        with pytest.raises(ChainError, match="must be the input of one of") as refused:
+            carrier.send("sequences", bytes(20))  # a relayer alone refuses it: the board would not
+        assert not isinstance(refused.value, Refused | Undelivered)
         assert post(b"junk") == (400, "malformed") and post(bytes(98_305)) == (400, "malformed")
         assert post(encode("appendBallots", 0, b"")) == (400, "malformed")
         assert relayer.http.get(f"/v1/records/{'00' * 32}").status_code == 404
