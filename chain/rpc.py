@@ -73,8 +73,12 @@ def batch(web3: Web3, reads: Sequence[tuple[str, list[Any]]]) -> list[Any]:
 
 def readable_head(web3: Web3) -> int:
     """The highest block that will not change: `finalized` where the engine has finality, anvil's head where it has none."""
-    tag = "latest" if is_anvil(web3) else "finalized"
-    return int(block(web3, tag)["number"], 16)
+    try:
+        return int(block(web3, "latest" if is_anvil(web3) else "finalized")["number"], 16)
+    except RpcError:
+        if int(block(web3, "latest")["number"], 16):
+            raise
+        return 0  # before a network's first block geth has nothing final, and the genesis block is everybody's
 
 
 def is_anvil(web3: Web3) -> bool:

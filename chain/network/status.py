@@ -95,9 +95,13 @@ def operators_of(web3: Web3, network: Network | None = None) -> list[Operator]:
 
 
 def members_of(comet_url: str, operators: Sequence[Operator], height: int) -> list[tuple[str, bytes, int]]:
-    """Name, key and power of each validator of the set at a height; the name is the address where no operator has the key."""
+    """Name, key and power of each validator of the set at a height, 0 for the genesis; the name is the address where no operator has the key."""
     names = {operator.validator_key: operator.name for operator in operators}
-    found = comet_call(comet_url, "validators", height=str(max(height, 1)), per_page="100")["validators"]
+    if height:
+        found = comet_call(comet_url, "validators", height=str(height), per_page="100")["validators"]
+    else:  # before the first block a node that still looks for the others has its genesis and no set
+        genesis = comet_call(comet_url, "genesis")["genesis"]
+        found = [each | {"voting_power": each["power"]} for each in genesis["validators"]]
     keys = [(base64.b64decode(each["pub_key"]["value"]), int(each["voting_power"])) for each in found]
     return [(names.get(key, address(key).hex()), key, power) for key, power in keys]
 

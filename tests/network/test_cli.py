@@ -96,6 +96,7 @@ def running(binaries, tmp_path_factory):
             for home in homes:
                 done("start", home, "--network", "network.json", "--detach")
                 if home == homes[0]:
+                    until(lambda: run("status", homes[0]).exit_code == 0, "the validator to answer beside its geth")
                     Path("alone.json").write_text(done("status", home, "--json").stdout)
             nodes = [Node(home) for home in homes]
             until(lambda: min(head(node) for node in nodes) >= 2, "blocks")
