@@ -128,7 +128,7 @@ def fresh(count: int) -> list[float]:
             for sequence, body in enumerate(poll.ballots(0, count)):
                 writer.append_ballots(sequence, [body])
                 start = time.perf_counter()
-                while client.get(f"{url}/en/ballots/{ballot_hash(body).hex()}").status_code == 404:
+                while client.get(f"{url}/en/ballots/{ballot_hash(body).hex()}").status_code != 200:
                     if time.perf_counter() - start > PATIENCE:
                         raise BallotboardError(f"a final ballot was not shown within {PATIENCE:.0f} s")
                     time.sleep(0.01)
@@ -217,7 +217,7 @@ def serving(board: Path, database: str) -> Iterator[str]:
     url = f"http://127.0.0.1:{free_port()}"
     words = ["--board", str(board), "--port", url.rpartition(":")[2], "--database", database]
     words += ["--rate", "1e6"]  # one client asks for everybody; the limiter runs, and lets it
-    with Service(["board", "serve", *words], url, dict(os.environ), "/healthz"):
+    with Service(["board", "serve", *words], url, dict(os.environ)):
         yield url
 
 
