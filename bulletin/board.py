@@ -102,11 +102,18 @@ class Moment:
 
 @dataclass(frozen=True)
 class Remembered:
-    """A value, what it was computed for, and until when (monotonic seconds) it will do for something newer."""
+    """A value, what it was computed for, and until when (monotonic seconds) it will do for something newer: 0 if never."""
 
     key: tuple[Any, ...]
     value: Any
     good: float
+
+    def fits(self, key: tuple[Any, ...]) -> bool:
+        return self.key == key or (self.lasts(key) and time.monotonic() < self.good)
+
+    def lasts(self, key: tuple[Any, ...]) -> bool:
+        """Whether it is of the same database, and nothing to be computed often."""
+        return self.good > 0 and self.key[0] == key[0]
 
 
 class NotYet(BallotboardError):
@@ -146,19 +153,25 @@ class Board:
         """The value of `name`, computed once as long as `key` stays: by one thread, while the others that want it wait.
 
         What takes long, as everything does that looks at all ballots of a nation, is not computed again with every record: for SHARE times as long as
-        it took, what there is will do, if it is of the same database (the first of `key`).
+        it took, what there is will do, if it is of the same database (the first of `key`); and so it will for those who would wait for another to compute it.
         """
-        held = self._remembered.get(name)
-        if held is None or not _will_do(held, key):
-            with self._computing[name]:
-                held = self._remembered.get(name)
-                if held is None or not _will_do(held, key):
-                    began = time.monotonic()
-                    value = compute()
-                    taken = time.monotonic() - began
-                    good = began + taken + SHARE * taken if taken > LONG else 0.0
-                    held = self._remembered[name] = Remembered(key, value, good)
-        return held.value
+        held, lock = self._remembered.get(name), self._computing[name]
+        if held and held.fits(key):
+            return held.value
+        if not lock.acquire(blocking=not (held and held.lasts(key))):
+            assert held
+            return held.value
+        try:
+            held = self._remembered.get(name)
+            if held is None or not held.fits(key):
+                began = time.monotonic()
+                value = compute()
+                taken = time.monotonic() - began
+                good = began + taken + SHARE * taken if taken > LONG else 0.0
+                held = self._remembered[name] = Remembered(key, value, good)
+            return held.value
+        finally:
+            lock.release()
 
     def per_head(self, now: Moment, name: str, compute: Callable[[], Any], *more: Any) -> Any:
         """A value that only new records, new files, or new answers of the engine can change, or `more` that it depends on."""
@@ -351,10 +364,6 @@ class Board:
         return Response(
             text, status, headers={"content-language": words.language}, media_type="text/html; charset=utf-8"
         )
-
-
-def _will_do(held: Remembered, key: tuple[Any, ...]) -> bool:
-    return held.key == key or (held.key[0] == key[0] and time.monotonic() < held.good)
 
 
 def _templates(words: Words) -> Environment:

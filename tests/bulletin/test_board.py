@@ -73,6 +73,27 @@ def test_a_value_that_takes_long_will_do_for_a_while_and_for_this_database_alone
     assert board.remember("sum", ("b", 4), compute) == 3
 
 
+def test_who_comes_while_a_long_value_is_computed_again_has_the_one_of_before(board, monkeypatch):
+    monkeypatch.setattr(board_module, "LONG", 0.01)
+    monkeypatch.setattr(board_module, "SHARE", 0)
+    board.remember("sum", ("a", 1), lambda: time.sleep(0.02) or "before")
+    going, done = threading.Event(), threading.Event()
+
+    def compute() -> str:
+        going.set()
+        assert done.wait(10)
+        return "after"
+
+    found = []
+    thread = threading.Thread(target=lambda: found.append(board.remember("sum", ("a", 2), compute)))
+    thread.start()
+    assert going.wait(10)
+    assert board.remember("sum", ("a", 3), lambda: "not computed") == "before"
+    done.set()
+    thread.join()
+    assert found == ["after"] and board.remember("sum", ("a", 2), lambda: "not computed") == "after"
+
+
 def test_a_value_that_takes_no_time_is_never_one_of_before(board):
     assert [board.remember("size", ("a", size), lambda size=size: size) for size in (1, 2, 2, 1)] == [1, 2, 2, 1]
 
