@@ -193,8 +193,9 @@ if (section?.dataset.ballot) {
 } else if (section) {
   const drop = section.querySelector(".drop");
   drop.hidden = false;
-  const input = drop.querySelector("input");
-  input.addEventListener("change", () => input.files[0] && readFile(input.files[0]));
+  for (const input of drop.querySelectorAll("input")) {
+    input.addEventListener("change", () => input.files[0] && readFile(input.files[0]));
+  }
   for (const name of ["dragover", "drop"]) {
     drop.addEventListener(name, (event) => {
       event.preventDefault();

@@ -213,6 +213,17 @@ def test_the_code_of_a_receipt_is_checked_in_the_browser_as_its_file_is(open_pag
         assert outcome(page) == "unreadable"
 
 
+def test_a_phone_scans_the_code_with_its_camera(open_page, url, copy):
+    desk = open_page(f"{url}/en/find")
+    assert desk.is_visible("#receipt-file") and not desk.is_visible("#receipt-camera")
+    phone = open_page(f"{url}/fr/find", has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    assert phone.is_visible("#receipt-camera") and phone.get_attribute("#receipt-camera", "capture") == "environment"
+    [code] = texts(phone.request.get(f"{url}/api/v1/receipts/{ballots(copy)[0]['hash']}.svg").body())
+    photo = {"name": "photo.png", "mimeType": "image/png", "buffer": draw(code, "png", "x")}
+    phone.set_input_files("#receipt-camera", photo)
+    assert outcome(phone) == "good"
+
+
 def test_without_javascript_a_picture_is_sent_and_a_sheets_code_opens_its_page(open_page, url, copy):
     page = open_page(f"{url}/fr/find", java_script_enabled=False, color_scheme="dark")
     digest = ballots(copy)[0]["hash"]
