@@ -79,7 +79,9 @@ class Replica:
                 )
             with ThreadPoolExecutor(1) as beside, self.store.write() as tx:
                 if tx.cursor() != self.cursor:
-                    raise StoreError("another process writes this database: end one of the two")
+                    raise StoreError(
+                        "another process writes this database: end one of the two (a board that only serves has --no-follow)"
+                    )
                 answers, up_to_date = None, bool(events) and tx.fact("checked") == events[0].first
                 if self._checks and up_to_date and not _has(acts, Kind.ROLL_CHANGE):
                     (opened, roll), fresh = self._checks, _of_events(events)
