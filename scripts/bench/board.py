@@ -139,9 +139,9 @@ def fresh(count: int) -> list[float]:
 def index(board: Path, database: str) -> float:
     """Indexes in a process of its own; gives its peak of memory in MB."""
     code = (
-        "import resource, sys; from pathlib import Path; from bulletin.cli import index_board; from chain.console import connection;"
+        "import sys; from pathlib import Path; from bulletin.cli import index_board; from chain.console import connection;"
         " index_board(connection(Path(sys.argv[1])), sys.argv[2]);"
-        " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        " print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"  # getrusage counts the parent, too
     )
     found = subprocess.run(
         [sys.executable, "-c", code, str(board), database], capture_output=True, text=True, check=True
