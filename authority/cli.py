@@ -281,6 +281,8 @@ def status(
                 f"  {name.replace('_', ' '):<19} {print_time(seconds)}{'  (passed)' if seconds <= found.now else ''}"
             )
     typer.echo("records      " + ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items()))
+    for complaint in found.complaints:
+        typer.echo(f"complaint    {complaint.line()}")
     for step in found.next:
         when = f", from {print_time(step.not_before)} on" if step.not_before > found.now else ""
         typer.echo(f"next         {step.who}: {step.what}{when}")

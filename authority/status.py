@@ -13,7 +13,8 @@ from chain.board import Board
 from chain.contract import Phase
 from chain.log import ElectionLog, read_log
 from chain.rpc import Address, checksummed
-from protocol import election
+from protocol import complaints, election
+from protocol.complaints import Complaint
 from protocol.election import OpenElection
 from protocol.manifest import Manifest
 from protocol.records import Kind
@@ -41,6 +42,7 @@ class Status:
     key: bytes
     certified: bool
     next: list[Step]
+    complaints: list[Complaint]
 
     def value(self) -> dict[str, Any]:
         """For `--json`."""
@@ -48,6 +50,7 @@ class Status:
             "name": self.manifest.name, "election": self.manifest.election_id.hex(), "contract": checksummed(self.contract),
             "phase": self.phase.name.lower(), "now": self.now, "times": self.times, "counts": self.counts, "key": self.key.hex(),
             "certified": self.certified, "next": [asdict(step) for step in self.next],
+            "complaints": [one.value() for one in self.complaints],
         }  # fmt: skip
 
 
@@ -60,7 +63,7 @@ def read_status(web3: Web3, contract: Address) -> Status:
     counts = Counter(Kind(record.kind).text for record in log.records)
     return Status(
         log.manifest, log.contract, phase, now, times, dict(counts), opened.joint.key if opened else b"", board.certified(),
-        next_steps(log, opened, phase, now, close),
+        next_steps(log, opened, phase, now, close), complaints.read(log.records, log.manifest.roles),
     )  # fmt: skip
 
 

@@ -172,7 +172,7 @@ def routes(board: Board) -> APIRouter:
     def records(request: Request, start: Start = 0, kind: str = "") -> Response:
         number = next((int(one) for one in Kind if one.text == kind), None)
         with board.moment() as now:
-            found = views.records(now.tx, now.poll, start, RECORDS, number)
+            found = views.records(now.tx, now.poll, start, RECORDS, number, language(request)[0])
             return board.page(
                 request, "records.html", now=now, found=found, kind=kind, kinds=[one.text for one in Kind], start=start
             )
@@ -180,7 +180,9 @@ def routes(board: Board) -> APIRouter:
     @pages.get("/records/{position}")
     def record(request: Request, position: Annotated[int, PathParam(ge=0, le=MAX_POSITION)]) -> Response:
         with board.moment() as now:
-            found = or_404(views.record(now.tx, now.poll, position), "the log has no record at this position")
+            found = or_404(
+                views.record(now.tx, now.poll, position, language(request)[0]), "the log has no record at this position"
+            )
             return board.page(request, "record.html", now=now, record=found)
 
     @pages.get("/attempts")

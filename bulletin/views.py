@@ -13,7 +13,7 @@ from typing import Any
 
 from bulletin.store import Reading, Verdict
 from bulletin.words import ENGLISH, Words
-from protocol import election, paper
+from protocol import complaints, election, paper
 from protocol.attachments import Roll, Station, Unit
 from protocol.ballot import Reason
 from protocol.counting import CountedRow, Status
@@ -223,24 +223,33 @@ def record_line(tx: Reading, poll: Poll, record: LogRecord) -> Value:
     }  # fmt: skip
 
 
-def records(tx: Reading, poll: Poll, start: int, limit: int, kind: int | None = None) -> Value:
-    """Records from position `start` on; `next` is where to go on, None at the end."""
+def complaint(poll: Poll, record: LogRecord, words: Words = ENGLISH) -> Value | None:
+    """What a complaint says, with its class in words; None for any other record, and for one that has not a complaint's form."""
+    for found in complaints.read([record] if record.body else [], poll.manifest.roles):
+        known = found.cls in complaints.CLASSES
+        said = words.say(f"complaint.{found.cls}") if known else words.say("complaint.unknown", name=found.cls)
+        return {"class": found.cls, "words": said, "about": found.about, "text": found.text}
+    return None
+
+
+def records(tx: Reading, poll: Poll, start: int, limit: int, kind: int | None = None, words: Words = ENGLISH) -> Value:
+    """Records from position `start` on, with what complaints say; `next` is where to go on, None at the end."""
     found = list(tx.records(kind, start, limit=limit + 1))
     following = found[limit].position if len(found) > limit else None
     return {
         "head": head_value(tx),
-        "records": [record_line(tx, poll, record) for record in found[:limit]],
+        "records": [{**record_line(tx, poll, one), "complaint": complaint(poll, one, words)} for one in found[:limit]],
         "next": following,
     }
 
 
-def record(tx: Reading, poll: Poll, position: int) -> Value | None:
+def record(tx: Reading, poll: Poll, position: int, words: Words = ENGLISH) -> Value | None:
     """All of one record: with its body, its value where that is JSON, its signatures, and its inclusion proof against the head."""
     found = tx.record(position)
     if found is None:
         return None
     return {
-        **record_line(tx, poll, found), "body": None if found.body is None else found.body.hex(), "value": _json(found.body),
+        **record_line(tx, poll, found), "complaint": complaint(poll, found, words), "body": None if found.body is None else found.body.hex(), "value": _json(found.body),
         "signatures": found.signatures.hex(), **_proof(tx, position),
     }  # fmt: skip
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "receipt": ("voter.receipt_cli:app", "", "A voter's receipt as a QR code, to print or to keep on a phone."),
     "relayer": ("relayer.cli:app", "relayer", "The relayer: takes ballots in and gets them onto the chain."),
     "board": ("bulletin.cli:app", "board", "The public bulletin board: index and serve."),
+    "complain": ("authority.complaint_cli:complain", "", "Say on the record what is wrong, with the key of any role."),
     "rollup": ("scripts.national:app", "rollup", "Sums from units to the nation, checked at any level."),
     "chain": ("chain.cli:app", "", "The chain: start, stop, look."),
     "archive": ("verifier.archive_cli:app", "", "One election's whole record in one file: make, check, take apart."),

@@ -69,6 +69,7 @@ OUTSIDE: dict[str, str] = {
     "verifier.sheets": "compares a printed sheet with a record, and judges no record: tests/verifier/test_sheets.py",
     "protocol.sheet": "reads a printed code; no verifier sees one: tests/protocol/test_sheet.py",
     "protocol.receipt": "judges what is given beside a record; a file of promises that prove nothing is WrongInput: tests/protocol/test_receipt.py",
+    "protocol.complaints:make": "for who writes a complaint; a reader takes any, and none makes a verdict: tests/protocol/test_complaints.py",
     "protocol.credential": "reads a card; no verifier sees one: tests/protocol/test_credential.py",
     "protocol.merkle": "proofs for receipts and heads: the tree of a record is rebuilt, not proven: tests/protocol/test_merkle.py",
     "protocol.attachments:Bitmap.__contains__: position < self.size": "the verifier asks for positions that the settlement fixes alone; for other callers",

@@ -172,6 +172,9 @@ def markdown() -> str:
         "`verify config` runs the checks marked ● before the poll opens, `verify tally` all of them. `verify explain ID` prints one."
         " `tests/tamper/` holds, for each check, three dishonest elections or more that it rejects, one of them alone, and `make mutation` shows that every"
         " rejecting branch of the verifier is needed for one of them.",
+        "",
+        "Complaints on the record (kind 13) are listed under the checks, with position, role, class and text, and as `complaints` in `--json`. They are information: a"
+        " complaint never makes a verdict, in either direction, and does not enter the report's hash.",
     ]
     for letter, (group, question) in GROUPS.items():
         lines += [

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from verifier.check import GROUPS, NOT_APPLICABLE
-from verifier.report import CONSISTENT, NOT_VERIFIED, Report
+from verifier.report import CONSISTENT, NOT_VERIFIED, Report, complaint_lines
 
 WIDTH, ROW = 720, 26
 """Of a chart, in pixels: as wide as the text, and a row that two lines of it fit in."""
@@ -56,6 +56,9 @@ def page(report: Report) -> str:
     for letter, (_, question) in GROUPS.items():
         checks = [check for check in value["checks"] if check["id"][0] == letter]
         parts += [_checks(question, checks)] if checks else []
+    if said := complaint_lines(value):
+        rows = "".join(f"<li>{escape(line.strip())}</li>" for line in said[2:])
+        parts.append(f"<h2>Complaints</h2><p>{escape(said[1])}</p><ul>{rows}</ul>")
     parts.append(f"<p>report <code>{value['report']}</code></p></body></html>\n")
     return "\n".join(parts)
 

@@ -1,7 +1,8 @@
 """What the verifier says: as an object, as text, in one sentence to quote, and under one hash.
 
 The hash is SHA-256 of the report in canonical JSON without what differs from one machine to another (engine, seconds), so two
-observers who saw the same record and checked the same things hold the same hash.
+observers who saw the same record and checked the same things hold the same hash. It leaves out the complaints too: they are told for information,
+make no verdict, and the log's root, which is in the hash, fixes them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from protocol import engine
+from protocol import complaints, engine
 from protocol.counting import Status
 from protocol.encoding import canonical_json
 from verifier.case import Case
@@ -18,8 +19,11 @@ from verifier.check import GROUPS, NOT_APPLICABLE, Result
 
 FORMAT = "ballotboard/report/v1"
 VERIFIED, CONSISTENT, NOT_VERIFIED = "verified", "consistent", "not verified"
-OF_THIS_MACHINE = ("engine", "seconds")
+NOT_HASHED = ("complaints", "engine", "seconds")
 """Members that do not enter the hash."""
+
+COMPLAINTS = 20
+"""Complaints in the report for people; JSON has them all."""
 
 MARKS = {"pass": "ok", "fail": "FAIL", NOT_APPLICABLE: "n/a", "not run": "NOT RUN"}
 
@@ -42,9 +46,7 @@ class Report:
     @property
     def sha256(self) -> str:
         """The report's hash, 64 hex digits."""
-        return hashlib.sha256(
-            canonical_json({k: v for k, v in self.value.items() if k not in OF_THIS_MACHINE})
-        ).hexdigest()
+        return hashlib.sha256(canonical_json({k: v for k, v in self.value.items() if k not in NOT_HASHED})).hexdigest()
 
     def json(self) -> dict[str, Any]:
         """The object that `--json` prints: the value, its sentence and its hash."""
@@ -93,6 +95,7 @@ class Report:
             lines += ["", f"{contest['id']:<{width + 2}}  {'online':>10} {'paper':>10} {'total':>10}"]
             rows = zip(contest["options"], contest["online"], contest["paper"], contest["total"], strict=True)
             lines += [f"  {option:<{width}}  {a:>10,} {b:>10,} {c:>10,}" for option, a, b, c in rows]
+        lines += complaint_lines(value)
         counts = {outcome: sum(c["outcome"] == outcome for c in value["checks"]) for outcome in MARKS}
         lines += ["", ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)]
         lines += [f"{value['engine']}, {value['seconds']:.1f} s", ""]
@@ -103,6 +106,14 @@ class Report:
         else:
             lines += [self.verdict.upper()]
         return "\n".join([*lines, self.sentence(), f"report {self.sha256}"])
+
+
+def complaint_lines(value: dict[str, Any]) -> list[str]:
+    """What roles have complained of on the record, in a paragraph for a terminal or a file of text; no line where nobody has."""
+    said = [complaints.Complaint.of(one).line() for one in value.get("complaints", ())]
+    more = [f"  and {len(said) - COMPLAINTS} more: see --json"] if len(said) > COMPLAINTS else []
+    head = f"Complaints on the record, {len(said)}. They are their writers' words and change no verdict:"
+    return ["", head, *(f"  {line}" for line in said[:COMPLAINTS]), *more] if said else []
 
 
 def make_report(run: str, case: Case, results: list[Result], seconds: float) -> Report:
@@ -144,6 +155,9 @@ def make_report(run: str, case: Case, results: list[Result], seconds: float) -> 
         "total": _votes(single, "total"),
         "contests": contests,
         "checks": checks,
+        "complaints": [one.value() for one in complaints.read(case.records, manifest.roles)]
+        if manifest and passed("C01", "I03")
+        else [],
         "engine": engine.name(),
         "seconds": round(seconds, 3),
     }

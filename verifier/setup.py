@@ -11,7 +11,7 @@ from protocol.errors import Malformed
 from protocol.records import LogHead
 from verifier.claims import WrongInput
 
-OF_THE_HASH = ("sentence", "report", "engine", "seconds")
+OF_THE_HASH = ("complaints", "sentence", "report", "engine", "seconds")
 """Members that do not enter a report's hash (verifier/report.py): the sentence follows from the others, `report` is the hash."""
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import stat
-import sys
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
-from eth_account import Account
 
 from authority.config import CONFIG_FILE, read_config
 from authority.plan import KEYS_FOLDER, Plan, new_election
@@ -21,44 +17,9 @@ from chain.console import PASSPHRASE_VARIABLE
 from chain.keys import address_of, load_account, save_account
 from protocol.errors import BallotboardError
 from relayer import keys as relayer_keys
-from scripts.cli import main
+from tests.authority.commands import fails
 from tests.authority.test_config import TEXT
 from tests.authority.world import PLAN, World
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs `ballotboard WORDS` in an empty folder; gives (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(PASSPHRASE_VARIABLE, "secret")
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ballotboard", *map(str, words)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return status, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Key files are made as weak as a file may be: with care, making or opening one takes most of a second."""
-    monkeypatch.setattr(Account, "encrypt", partial(Account.encrypt, kdf="pbkdf2", iterations=2))
-
-
-def fails(run: Run, *words: object) -> str:
-    """The one line of a command that could not run."""
-    status, _, err = run(*words)
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert status == 2 and len(lines) == 1 and lines[0] == err.splitlines()[-1], (status, err)
-    return lines[0]
-
 
 # ---------------------------------------------------------------- keys
 

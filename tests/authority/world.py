@@ -167,11 +167,17 @@ class World:
 
     def vote(self, votes: dict[int, int]) -> None:
         """Ballots {voter: option}, appended as one batch by the relayer."""
+        bodies = self.ballots(votes)
+        relayer = self.accounts["relayer-1"]
+        self.writer("relayer-1").append_ballots(self.board.sequences(relayer.address), bodies)
+
+    def ballots(self, votes: dict[int, int]) -> list[bytes]:
+        """The same ballots, with whoever cast them."""
         assert self.issue
         log = self.log()
         opened = log.open()
         cards = {card.voter: card for card in self.issue.cards}
-        bodies = opened.engine.create(
+        return opened.engine.create(
             CreateRequest(
                 cards[voter].roll_index, len(log.records), cards[voter].unit, 0,
                 secret_key(cards[voter].code, self.issue.nonce, cards[voter].serial), os.urandom(32),
@@ -179,8 +185,6 @@ class World:
             )
             for voter, option in votes.items()
         )  # fmt: skip
-        relayer = self.accounts["relayer-1"]
-        self.writer("relayer-1").append_ballots(self.board.sequences(relayer.address), bodies)
 
     # ---- the station
 

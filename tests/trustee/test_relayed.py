@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from eth_account import Account
 from typer.testing import CliRunner
 
 from chain.anvil import Anvil
 from chain.console import Connection
 from chain.errors import ChainError, RpcError, Undelivered
+from chain.keys import save_account
 from chain.log import read_log
 from chain.process import free_port
 from chain.rpc import call
 from chain.sealed import LIGHT
-from protocol import election, tally
+from protocol import complaints, election, tally
 from protocol.ceremony import TrusteeSecret
 from protocol.encoding import canonical_json, parse_json
 from protocol.errors import BallotboardError
 from protocol.group import ORDER
 from protocol.records import Kind
+from scripts.cli import main
 from tests.relayer.test_faults import QUICK
 from tests.relayer.world import Process, relayer_folder
 from tests.trustee.boards import Election, publish
@@ -75,6 +80,18 @@ def trustee(j: int, *arguments: str) -> str:
     return json.loads(done.stdout)["did"]
 
 
+def complain(board: Election, j: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ballotboard complain` with a key file of trustee j's, which has no money either."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Account, "encrypt", partial(Account.encrypt, kdf="pbkdf2", iterations=2))
+        save_account(Path("role.key"), board.trustees[j - 1], "pass")
+        words = ["complain", "other", text, "--key", "role.key", "--passphrase-file", "pass"]
+        patch.setattr(sys, "argv", ["ballotboard", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+
+
 def carried(board: Election, j: int, act: str) -> None:
     """What trustee j signs on a machine without a network: answer.json; and changed.json, with a broken signature."""
     with Path("election.archive").open("wb") as file:
@@ -109,6 +126,7 @@ def test_every_record_of_trustees_without_money_goes_through_a_relayer_even_one_
             trustee(1, "reveal")
         trustee(2, "reveal")
         assert trustee(2, "complain", "1").startswith("complain: record ")
+        complain(board, 2, "trustee 1 dealt me a wrong share", monkeypatch)
         for number, act in enumerate(ROUNDS, 1):
             assert trustee(1, act).endswith(f"(attempt 1, round {number})")
             if act != "reveal":
@@ -128,6 +146,8 @@ def test_every_record_of_trustees_without_money_goes_through_a_relayer_even_one_
     log = read_log(board.chain.web3, board.board.address)
     kinds = [record.kind for record in log.records]
     assert (kinds.count(Kind.CEREMONY), kinds.count(Kind.PARTIAL_DECRYPTION)) == (5 + 6, 4)
+    [complaint] = complaints.read(log.records, log.manifest.roles)
+    assert (complaint.role, complaint.text) == ("trustee-2", "trustee 1 dealt me a wrong share")
     opened = log.open()
     ballots = election.of_kind(log.records, Kind.BALLOT)
     settled = election.settle(opened, log.records, election.verify_ballots(opened, opened.roll, ballots))

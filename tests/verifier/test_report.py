@@ -11,7 +11,7 @@ from protocol.records import Kind
 from tests.tamper import builder
 from tests.tamper.builder import Election, MemorySource, hold
 from tests.tamper.recipes import honest
-from verifier.report import OF_THIS_MACHINE, Report
+from verifier.report import NOT_HASHED, Report
 from verifier.run import verify_config, verify_tally
 
 
@@ -23,7 +23,7 @@ def verified(with_id: bool = True) -> Report:
 def test_the_hash_does_not_depend_on_the_machine() -> None:
     slower = Report({**verified().value, "engine": "another", "seconds": 99.9})
     assert slower.sha256 == verified().sha256
-    for name in set(verified().value) - set(OF_THIS_MACHINE):
+    for name in set(verified().value) - set(NOT_HASHED):
         assert Report({**verified().value, name: "changed"}).sha256 != verified().sha256
 
 
@@ -105,6 +105,18 @@ def test_the_text_names_every_check_and_ends_with_the_sentence_and_the_hash() ->
     for check in verified().value["checks"]:
         mark = {"pass": "ok", "not applicable": "n/a"}[check["outcome"]]
         assert any(line.split()[:2] == [check["id"], mark] for line in lines)
+
+
+def test_complaints_are_listed_and_change_neither_verdict_nor_hash() -> None:
+    at = next(number for number, draft in enumerate(honest().drafts) if draft.kind == Kind.COMPLAINT)
+    [complaint] = verified().value["complaints"]
+    assert complaint == {
+        "position": at, "time": 1360, "role": "verifier", "class": "slow", "about": 0, "text": "in words",
+    }  # fmt: skip
+    assert f"record {at}, verifier: another matter (slow), about record 0: in words" in verified().text()
+    many = Report({**verified().value, "complaints": [complaint] * 30})
+    assert many.sha256 == verified().sha256 and "and 10 more: see --json" in many.text()
+    assert "Complaints" not in Report({**verified().value, "complaints": []}).text()
 
 
 def test_a_failure_is_told_with_the_check_that_fails_and_no_totals_of_the_authority() -> None:
