@@ -22,6 +22,7 @@ from typing import Any
 from eth_utils import is_checksum_address, to_checksum_address
 
 from protocol.attachments import Station, Unit, describe, parse_stations, parse_units
+from protocol.encoding import MAX_INTEGER
 from protocol.errors import BallotboardError, Malformed
 from protocol.manifest import FORMAT, RULE_NAMES, WINDOW_NAMES, Contest, Manifest, Role, RoleKind, Validator
 from rollup.tree import TreeError, read_tree
@@ -181,6 +182,9 @@ class _Table:
         if type(value) is not kind:
             self.wrong(key, f"must be {hint}")
             return kind()
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            self.wrong(key, f"is too large: at most {MAX_INTEGER:,}")
+            return 0
         return value
 
     def texts(self, key: str, hint: str) -> list[str]:
@@ -377,7 +381,7 @@ def _index(table: _Table, key: str, name: str, names: Sequence[str] | Mapping[st
     """The number that a name stands for, or its place in a list; noted as wrong, and −1, where there is none."""
     if name in names:
         return names[name] if isinstance(names, Mapping) else names.index(name)
-    if name:
+    if name or table.values.get(key) == "":  # what is missing, or no text, is noted already
         table.wrong(
             key,
             f"{name!r} is no {what}: write one of {', '.join(list(names)[:5]) or 'those above (there is none)'}{', …' if len(names) > 5 else ''}",
