@@ -184,7 +184,8 @@ class Board:
         if request.url.query:
             return make()
         tx, note = now.tx, self.archives.note() if self.archives else None
-        state = (tx.name(), tx.head().size, tx.facts(), now.files, self._followed(tx), note)
+        banner = (tx.name(), tx.fact("alarm"), self._followed(tx))  # never one of before, however long the page takes
+        state = (banner, tx.head().size, tx.facts(), now.files, note)
         page: Response = self.remember(f"page {request.url.path}", state, make)
         return page
 
@@ -206,10 +207,10 @@ class Board:
     def election(self, now: Moment) -> Value:
         tx = now.tx
         changing = (
-            tx.name(),
+            (tx.name(), tx.fact("alarm")),
             tx.head().size,
             tx.cursor(),
-            *(tx.fact(name) for name in ("alarm", "certified", "setup", "result")),
+            *(tx.fact(name) for name in ("certified", "setup", "result")),
         )
         return self.remember("election", changing, lambda: views.election_value(tx, now.poll, now.acts))
 

@@ -143,3 +143,19 @@ def test_a_page_with_a_question_is_never_kept(held, copy, board):
         with board.moment() as now:
             board.kept(request, now, lambda: Response(made.append(1)))
     assert len(made) == 2
+
+
+def test_an_alarm_is_on_a_page_at_once_however_long_the_page_takes(held, copy, board, monkeypatch):
+    monkeypatch.setattr(board_module, "LONG", 0)
+    monkeypatch.setattr(board_module, "SHARE", 1_000_000)
+    for event in events(held)[:5]:
+        copy.append([event], cursor(event))
+    request = Request({"type": "http", "method": "GET", "path": "/en/", "query_string": b"", "headers": []})
+
+    def ask() -> bytes:
+        with board.moment() as now:
+            return board.kept(request, now, lambda: Response(board.election(now)["alarm"] or "none")).body
+
+    assert ask() == b"none"
+    copy.stop("the chain was replaced")
+    assert ask() == b"the chain was replaced"
